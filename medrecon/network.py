@@ -1,0 +1,156 @@
+"""The lean U-Net: a small 2D denoising network that is fast on a CPU.
+
+The cost of a diffusion prior on a CPU is set by floating-point operations per pixel, not by the number
+of parameters. A pixel-unshuffle stem moves all work to half the resolution; there is no attention, so the
+network is fully convolutional and one trained on crops runs on whole slices.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    """Architecture of a :class:`LeanUNet`; stored in the prior's card."""
+
+    channels_in: int = 1  # noisy slice, plus one channel per guide slice
+    channels_out: int = 1
+    widths: tuple[int, ...] = (32, 64, 128, 192)  # one entry per resolution, finest first
+    blocks: int = 2  # residual blocks per resolution, on the way down and on the way up
+    stem: int = 2  # pixel-unshuffle factor
+    embedding: int = 128  # length of the noise embedding
+
+    @property
+    def multiple(self) -> int:
+        """Height and width must be multiples of this (:class:`LeanUNet` does not pad)."""
+        return self.stem * 2 ** (len(self.widths) - 1)
+
+    def to_dict(self) -> dict:
+        """Plain values for a JSON card."""
+        return asdict(self) | {"widths": list(self.widths)}
+
+    @classmethod
+    def from_dict(cls, values: dict) -> UNetConfig:
+        """The inverse of :meth:`to_dict`."""
+        return cls(**(values | {"widths": tuple(values["widths"])}))
+
+
+def _zero(layer: nn.Conv2d) -> nn.Conv2d:
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def _norm(width: int) -> nn.GroupNorm:
+    return nn.GroupNorm(min(8, width // 4), width)
+
+
+class NoiseEmbedding(nn.Module):
+    """Fourier features of the noise number, then two linear layers."""
+
+    def __init__(self, length: int) -> None:
+        super().__init__()
+        self.register_buffer("frequencies", torch.logspace(-2, 6, length // 2, base=2.0), persistent=False)
+        self.first = nn.Linear(length, length)
+        self.second = nn.Linear(length, length)
+
+    def forward(self, noise: Tensor) -> Tensor:
+        angle = noise[:, None] * self.frequencies
+        features = torch.cat([angle.cos(), angle.sin()], dim=1)
+        return functional.silu(self.second(functional.silu(self.first(features))))
+
+
+class ResidualBlock(nn.Module):
+    """Norm, SiLU, 3x3, norm with scale and shift from the noise, SiLU, 3x3, plus the input."""
+
+    def __init__(self, width: int, embedding: int) -> None:
+        super().__init__()
+        self.norm1 = _norm(width)
+        self.conv1 = nn.Conv2d(width, width, 3, padding=1)
+        self.modulation = nn.Linear(embedding, 2 * width)
+        self.norm2 = _norm(width)
+        self.conv2 = _zero(nn.Conv2d(width, width, 3, padding=1))
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        h = self.conv1(functional.silu(self.norm1(x)))
+        scale, shift = self.modulation(embedding)[:, :, None, None].chunk(2, dim=1)
+        h = torch.addcmul(shift, self.norm2(h), 1 + scale)
+        return x + self.conv2(functional.silu(h))
+
+
+class LeanUNet(nn.Module):
+    """U-Net with added (not concatenated) skips and strided 2x2 convolutions between resolutions.
+
+    ``forward(x, noise)`` takes ``(slices, channels_in, height, width)`` and ``(slices,)`` or ``(1,)``
+    noise numbers; one noise number is embedded once and broadcast, so that the result of a slice does not
+    depend on how many slices stand beside it.
+    """
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__()
+        widths, stem = config.widths, config.stem
+        self.config = config
+        self.embedding = NoiseEmbedding(config.embedding)
+        self.stem = nn.Conv2d(config.channels_in * stem**2, widths[0], 3, padding=1)
+        stage = lambda width: nn.ModuleList(  # noqa: E731
+            ResidualBlock(width, config.embedding) for _ in range(config.blocks)
+        )
+        self.encoder = nn.ModuleList(stage(width) for width in widths)
+        self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in zip(widths, widths[1:], strict=False))
+        self.up = nn.ModuleList(
+            nn.ConvTranspose2d(b, a, 2, stride=2) for a, b in zip(widths, widths[1:], strict=False)
+        )
+        self.decoder = nn.ModuleList(stage(width) for width in widths[:-1])
+        self.head_norm = _norm(widths[0])
+        self.head = _zero(nn.Conv2d(widths[0], config.channels_out * stem**2, 3, padding=1))
+
+    def forward(self, x: Tensor, noise: Tensor) -> Tensor:
+        embedding = self.embedding(noise)
+        h = self.stem(functional.pixel_unshuffle(x, self.config.stem))
+        skips = []
+        for level, blocks in enumerate(self.encoder):
+            for block in blocks:
+                h = block(h, embedding)
+            if level < len(self.down):
+                skips.append(h)
+                h = self.down[level](h)
+        for level in reversed(range(len(self.up))):
+            h = self.up[level](h) + skips[level]
+            for block in self.decoder[level]:
+                h = block(h, embedding)
+        h = self.head(functional.silu(self.head_norm(h)))
+        return functional.pixel_shuffle(h, self.config.stem)
+
+
+class EDMDenoiser(nn.Module):
+    """Preconditioning of Karras et al. 2022 (EDM, table 1): ``D(x, sigma)`` in network units.
+
+    Guide channels (all channels of the input beyond ``channels_out``) carry no noise and are only scaled to
+    unit variance. An untrained network returns ``c_skip * x``.
+    """
+
+    def __init__(self, config: UNetConfig, sigma_data: float) -> None:
+        super().__init__()
+        self.network = LeanUNet(config)
+        self.sigma_data = sigma_data
+
+    def forward(self, x: Tensor, sigma: Tensor, guide: Tensor | None = None) -> Tensor:
+        """Expected clean slices; ``sigma`` has shape ``(slices,)`` or ``(1,)``."""
+        noise_level, data = sigma[:, None, None, None], self.sigma_data
+        variance = noise_level**2 + data**2
+        scaled = x / variance.sqrt()
+        if guide is not None:
+            scaled = torch.cat([scaled, guide / data], dim=1)
+        output = self.network(scaled, sigma.log() / 4)
+        return x * (data**2 / variance) + output * (noise_level * data / variance.sqrt())
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Number of trainable values."""
+    return sum(math.prod(p.shape) for p in module.parameters())

@@ -1,0 +1,1 @@
+"""How scanners measure: linear operators, geometry, noise and preprocessing that is physics."""
