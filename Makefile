@@ -1,0 +1,75 @@
+# Two commands for a start: `make demo` and `make test`. Both build .venv once.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+# The first interpreter that is new enough; name another with PYTHON=...
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+# Optional: an index with the wheel of torch that you want, e.g. PyTorch's CPU or CUDA index.
+TORCH_INDEX ?=
+DEMO_OUT ?= demo-output
+
+.PHONY: help install demo test test-slow lint typecheck notebooks bench figures clean
+
+help:
+	@echo "make demo       simulate, reconstruct and judge a bundled scan; results in $(DEMO_OUT)/"
+	@echo "make test       the fast tests"
+	@echo "make test-slow  the tests marked slow"
+	@echo "make lint       ruff and mypy"
+	@echo "make notebooks  run the notebooks on small data"
+	@echo "make bench      timings against other codes (installs them)"
+	@echo "make figures    the pictures of docs/"
+
+# --- environment: one stamp for the package, one for the tools ---------------------------------------------
+$(VENV)/.package: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "medrecon needs Python 3.11 or newer; name it with PYTHON=..." >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --constraint constraints.txt pip setuptools
+	$(if $(TORCH_INDEX),$(PIP) install --quiet --constraint constraints.txt --index-url $(TORCH_INDEX) torch)
+	$(PIP) install --quiet --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/.tools: $(VENV)/.package
+	$(PIP) install --quiet --constraint constraints.txt --group dev
+	@touch $@
+
+$(VENV)/.oracles: $(VENV)/.tools
+	$(PIP) install --quiet --constraint constraints.txt --group oracle
+	@touch $@
+
+install: $(VENV)/.tools
+
+# --- what people run ---------------------------------------------------------------------------------------
+demo: $(VENV)/.package
+	$(BIN)/medrecon demo all --output $(DEMO_OUT) --overwrite
+
+test: $(VENV)/.tools
+	$(BIN)/python -m pytest -m "not slow and not cuda" $(PYTEST_ARGS)
+
+test-slow: $(VENV)/.oracles
+	$(BIN)/python -m pytest -m "slow and not cuda" $(PYTEST_ARGS)
+
+lint: $(VENV)/.tools typecheck
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# mypy does not follow the package-dir map of an editable install: it reads an installed copy.
+typecheck: $(VENV)/.tools
+	@rm -rf build && mkdir -p build/typecheck
+	@$(PIP) install --quiet --no-deps --no-build-isolation --target build/typecheck .
+	cd build/typecheck && $(abspath $(BIN))/mypy --config-file ../../pyproject.toml --cache-dir ../../.mypy_cache -p medrecon
+
+notebooks: $(VENV)/.tools
+	$(BIN)/python -m pytest tests/test_notebooks.py $(PYTEST_ARGS)
+
+bench: $(VENV)/.oracles
+	$(BIN)/python -m pytest tests/bench --override-ini="norecursedirs=.* build" -s $(PYTEST_ARGS)
+
+figures: $(VENV)/.package
+	$(BIN)/python docs/figures.py
+
+clean:
+	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache $(DEMO_OUT)
