@@ -23,6 +23,19 @@ class Regulariser(ABC):
         """``K'K x``; override where a closed form is cheaper."""
         return self.K.adjoint(self.K(x))
 
+    def update(self, x: Tensor, z: Tensor, u: Tensor, step: float, relaxation: float) -> tuple[Tensor, Tensor]:
+        """New split and scaled dual of ADMM: ``z' = prox(v)``, ``u' = v - z'``, ``v`` the relaxed ``K x`` plus ``u``.
+
+        May overwrite ``z`` and ``u``.
+        """
+        shifted = torch.lerp(z, self.K(x), relaxation) + u
+        split = self.prox(shifted, step)
+        return split, shifted - split
+
+    def K_adjoint(self, z: Tensor, u: Tensor) -> Tensor:  # noqa: N802
+        """``K'(z - u)``."""
+        return self.K.adjoint(z - u)
+
     @abstractmethod
     def value(self, x: Tensor) -> float:
         """``g(K x)``."""
@@ -32,13 +45,11 @@ class Regulariser(ABC):
         """``argmin_z  g(z) + ||z - v||^2 / (2 step)``."""
 
 
-@regularisers.register("tv")
-class TotalVariation(Regulariser):
-    """Isotropic total variation over the chosen axes: sum over voxels of the length of the gradient.
+class GradientPenalty(Regulariser):
+    """A penalty on the length of the gradient over the chosen axes of ``(z, y, x)``.
 
-    ``axes`` are axes of ``(z, y, x)``; ``(0, 1, 2)`` is 3D TV, ``(1, 2)`` slice-wise TV, ``(0,)`` TV along z (where
-    isotropic and anisotropic agree). Differences are forward with Neumann borders; each axis is divided by its
-    spacing relative to the smallest in-plane spacing. Rudin, Osher and Fatemi 1992.
+    ``axes`` (0, 1, 2) is 3D, (1, 2) slice-wise, (0,) along z. Differences are forward with Neumann borders; the
+    difference along an axis is divided by its spacing relative to the smallest in-plane spacing.
     """
 
     def __init__(
@@ -48,52 +59,75 @@ class TotalVariation(Regulariser):
         axes: tuple[int, ...] = (0, 1, 2),
     ) -> None:
         unit = min(spacing[1:])
-        self.K = Differences(shape, axes, tuple(unit / spacing[axis] for axis in axes))
+        factors = [unit / spacing[axis] if axis in axes else 0.0 for axis in range(3)]
+        self.K: Differences = Differences(shape, (factors[0], factors[1], factors[2]))
+
+    def K_gram(self, x: Tensor) -> Tensor:  # noqa: N802
+        """``K'K x`` in one pass over memory."""
+        return self.K.gram_of(x)
+
+    def K_adjoint(self, z: Tensor, u: Tensor) -> Tensor:  # noqa: N802
+        """``K'(z - u)`` in one pass."""
+        return self.K.adjoint_of_difference(z, u)
+
+    def gradient_length(self, x: Tensor) -> Tensor:
+        """Length of the gradient at each voxel, float64."""
+        return torch.linalg.vector_norm(self.K(x).double(), dim=0)
+
+
+@regularisers.register("tv")
+class TotalVariation(GradientPenalty):
+    """Isotropic total variation: the sum over voxels of the length of the gradient (Rudin, Osher, Fatemi 1992)."""
+
+    def update(self, x: Tensor, z: Tensor, u: Tensor, step: float, relaxation: float) -> tuple[Tensor, Tensor]:
+        """See :meth:`Regulariser.update`; one pass over memory."""
+        return self.K.shrink_update(x, z, u, step, relaxation)
 
     def value(self, x: Tensor) -> float:
         """Total variation of ``x``."""
-        return float(torch.linalg.vector_norm(self.K(x), dim=0).sum(dtype=torch.float64))
+        return float(self.gradient_length(x).sum())
 
     def prox(self, v: Tensor, step: float) -> Tensor:
         """Shrinks the length of each gradient vector by ``step``."""
-        length = torch.linalg.vector_norm(v, dim=0) if v.shape[0] > 1 else v[0].abs()
+        if step <= 0:
+            return v
         # max(length - step, 0) / length without a division by zero on flat regions
-        return v * (1 - step / length.clamp_min(step)) if step > 0 else v
+        return v * (1 - step / torch.linalg.vector_norm(v, dim=0).clamp_min(step))
 
 
 @regularisers.register("huber")
-class HuberAlong(TotalVariation):
-    """Huber penalty on the differences: quadratic below ``threshold``, TV above (same K as TV)."""
+class Huber(GradientPenalty):
+    """Huber penalty on the gradient: quadratic below ``threshold``, total variation above."""
 
     def __init__(
         self,
         shape: tuple[int, int, int],
         spacing: tuple[float, float, float] = (1.0, 1.0, 1.0),
-        axes: tuple[int, ...] = (0,),
+        axes: tuple[int, ...] = (0, 1, 2),
         threshold: float = 0.01,
     ) -> None:
         super().__init__(shape, spacing, axes)
         self.threshold = threshold
 
     def value(self, x: Tensor) -> float:
-        """Sum of Huber penalties of the gradient lengths."""
-        length = torch.linalg.vector_norm(self.K(x), dim=0).double()
+        """Sum of the Huber penalties."""
+        length = self.gradient_length(x)
         quadratic = length**2 / (2 * self.threshold)
         return float(torch.where(length <= self.threshold, quadratic, length - self.threshold / 2).sum())
 
     def prox(self, v: Tensor, step: float) -> Tensor:
-        """Shrinks towards zero: proportionally for short gradients, by ``step`` for long ones."""
+        """Shrinks short gradients in proportion, long ones by ``step``."""
         length = torch.linalg.vector_norm(v, dim=0)
         return v * (1 - step / torch.clamp_min(length, step + self.threshold))
 
 
 @regularisers.register("l2")
-class SquaredDifferences(TotalVariation):
-    """``1/2 ||K x||^2`` over the chosen axes (Tikhonov smoothing)."""
+class SquaredDifferences(GradientPenalty):
+    """Half the sum of squared differences (Tikhonov smoothing)."""
 
     def value(self, x: Tensor) -> float:
         """Half the sum of squared differences."""
-        return 0.5 * float(self.K(x).double().square().sum())
+        return 0.5 * float(self.gradient_length(x).square().sum())
 
     def prox(self, v: Tensor, step: float) -> Tensor:
         """Proportional shrinkage."""

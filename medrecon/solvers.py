@@ -81,6 +81,11 @@ class SplitState:
         return cls(splits, tuple(torch.zeros_like(z) for z in splits))
 
 
+    def copy(self) -> SplitState:
+        """The same values in memory of their own."""
+        return SplitState(tuple(z.clone() for z in self.splits), tuple(u.clone() for u in self.duals))
+
+
 @dataclass(frozen=True)
 class ADMMResult:
     """Solution, the state to go on from, and the relative change of each iteration."""
@@ -114,7 +119,8 @@ def admm(
     if not terms:
         solved = cg(gram, rhs, x, max_iterations=iterations * cg_iterations, tolerance=cg_tolerance)
         return ADMMResult(solved.x, state or SplitState((), ()), solved.residuals)
-    state = state or SplitState.zeros(terms, x)
+    # The updates below overwrite splits and duals; the caller's stay as they are
+    state = SplitState.zeros(terms, x) if state is None else state.copy()
 
     def system(v: Tensor) -> Tensor:
         total = gram(v)
@@ -126,16 +132,13 @@ def admm(
     for _ in range(iterations):
         target = rhs.clone()
         for term, penalty, z, u in zip(terms, rho, state.splits, state.duals, strict=True):
-            target.add_(term.K.adjoint(z - u), alpha=penalty)
+            target.add_(term.K_adjoint(z, u), alpha=penalty)
         new = cg(system, target, x, max_iterations=cg_iterations, tolerance=cg_tolerance).x
         splits, duals = [], []
         for term, weight, penalty, z, u in zip(terms, weights, rho, state.splits, state.duals, strict=True):
-            image = term.K(new)
-            relaxed = torch.lerp(z, image, relaxation)
-            shifted = relaxed + u
-            split = term.prox(shifted, weight / penalty)
+            split, dual = term.update(new, z, u, weight / penalty, relaxation)
             splits.append(split)
-            duals.append(shifted - split)
+            duals.append(dual)
         state = replace(state, splits=tuple(splits), duals=tuple(duals))
         size = inner(new, new) ** 0.5
         change = inner(new - x, new - x) ** 0.5 / size if size > 0 else 0.0

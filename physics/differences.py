@@ -1,4 +1,4 @@
-"""Finite differences along chosen axes of a volume."""
+"""Finite differences of a volume, with fused loops for what solvers do with them."""
 
 from __future__ import annotations
 
@@ -9,32 +9,100 @@ from medrecon.physics.linop import LinearOperator, Space
 
 
 class Differences(LinearOperator):
-    """Forward differences ``(z, y, x) -> (axes, z, y, x)`` with Neumann borders (the last difference is 0).
+    """Forward differences ``(z, y, x) -> (3, z, y, x)`` with Neumann borders (the last difference is 0).
 
-    ``factors`` multiply the difference of each axis (1 / relative spacing).
+    ``factors`` multiply the differences along (z, y, x): 1 / relative spacing, or 0 to leave an axis out. The result
+    has the memory layout of the input.
     """
 
-    def __init__(self, shape: tuple[int, int, int], axes: tuple[int, ...], factors: tuple[float, ...]) -> None:
-        self.axes, self.factors = axes, factors
+    def __init__(self, shape: tuple[int, int, int], factors: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> None:
+        self.factors = factors
         self.domain = Space(tuple(shape))
-        self.range = Space((len(axes), *shape))
+        self.range = Space((3, *shape))
 
     def _forward(self, x: Tensor) -> Tensor:
-        out = torch.empty_strided(self.range.shape, (x.numel(), *x.stride()), dtype=x.dtype, device=x.device)
-        for part, axis, factor in zip(out, self.axes, self.factors, strict=True):
-            size = x.shape[axis]
-            body = part.narrow(axis, 0, size - 1)
-            torch.sub(x.narrow(axis, 1, size - 1), x.narrow(axis, 0, size - 1), out=body)
-            if factor != 1.0:
+        order = _layout(x)
+        out = torch.zeros((3, *(x.shape[axis] for axis in order)), dtype=x.dtype, device=x.device)
+        out = out.permute(0, *(1 + axis for axis in _inverse(order)))
+        for axis, factor in enumerate(self.factors):
+            if factor != 0:
+                size = x.shape[axis]
+                body = out[axis].narrow(axis, 0, size - 1)
+                torch.sub(x.narrow(axis, 1, size - 1), x.narrow(axis, 0, size - 1), out=body)
                 body.mul_(factor)
-            part.narrow(axis, size - 1, 1).zero_()
         return out
 
     def _adjoint(self, y: Tensor) -> Tensor:
         out = torch.zeros_like(y[0])
-        for part, axis, factor in zip(y, self.axes, self.factors, strict=True):
-            size = out.shape[axis]
-            body = part.narrow(axis, 0, size - 1)
-            out.narrow(axis, 1, size - 1).add_(body, alpha=factor)
-            out.narrow(axis, 0, size - 1).sub_(body, alpha=factor)
+        for axis, factor in enumerate(self.factors):
+            if factor != 0:
+                size = out.shape[axis]
+                body = y[axis].narrow(axis, 0, size - 1)
+                out.narrow(axis, 1, size - 1).add_(body, alpha=factor)
+                out.narrow(axis, 0, size - 1).sub_(body, alpha=factor)
         return out
+
+    def gram_of(self, x: Tensor) -> Tensor:
+        """``D'D x`` in one pass."""
+        if not _fusible(x):
+            return self._adjoint(self._forward(x))
+        from medrecon import tv_kernels
+
+        order = _layout(x)
+        source = x.permute(order).contiguous()
+        out = torch.empty_like(source)
+        tv_kernels.gram(source.numpy(), *(self.factors[a] for a in order), out.numpy())
+        return out.permute(_inverse(order))
+
+    def adjoint_of_difference(self, z: Tensor, u: Tensor) -> Tensor:
+        """``D'(z - u)`` in one pass."""
+        if not _fusible(z):
+            return self._adjoint(z - u)
+        from medrecon import tv_kernels
+
+        order = _layout(z[0])
+        first, second = _ordered(z, order), _ordered(u, order)
+        out = torch.empty_like(first[0])
+        factors = (self.factors[axis] for axis in order)
+        tv_kernels.divergence(first.numpy(), second.numpy(), order, *factors, out.numpy())
+        return out.permute(_inverse(order))
+
+    def shrink_update(
+        self, x: Tensor, z: Tensor, u: Tensor, threshold: float, relaxation: float
+    ) -> tuple[Tensor, Tensor]:
+        """Split and dual update of ADMM for isotropic total variation, in one pass; may overwrite ``z`` and ``u``.
+
+        ``v = relaxation D x + (1 - relaxation) z + u``; returns ``shrink(v)`` and ``v - shrink(v)``.
+        """
+        if not _fusible(x):
+            v = torch.lerp(z, self._forward(x), relaxation) + u
+            length = torch.linalg.vector_norm(v, dim=0).clamp_min(threshold) if threshold > 0 else 1.0
+            split = v * (1 - threshold / length)
+            return split, v - split
+        from medrecon import tv_kernels
+
+        order = _layout(x)
+        split, dual = _ordered(z, order), _ordered(u, order)
+        arrays = (t.numpy() for t in (x.permute(order).contiguous(), split, dual))
+        factors = (self.factors[axis] for axis in order)
+        tv_kernels.shrink_update(*arrays, order, *factors, threshold, relaxation)
+        back = (0, *(1 + axis for axis in _inverse(order)))
+        return split.permute(back), dual.permute(back)
+
+
+def _fusible(x: Tensor) -> bool:
+    return x.device.type == "cpu" and x.dtype == torch.float32
+
+
+def _layout(x: Tensor) -> tuple[int, ...]:
+    """Axes of ``x`` from the slowest to the fastest in memory."""
+    return tuple(sorted(range(3), key=lambda axis: (-x.stride(axis), axis)))
+
+
+def _inverse(order: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(order.index(axis) for axis in range(3))
+
+
+def _ordered(z: Tensor, order: tuple[int, ...]) -> Tensor:
+    """``(3, z, y, x)`` as a contiguous ``(3, a, b, c)`` with the axes in memory order."""
+    return z.permute(0, *(1 + axis for axis in order)).contiguous()

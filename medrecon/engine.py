@@ -1,0 +1,300 @@
+"""``reconstruct``: one front door for every method, classical and diffusion."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from medrecon import __version__
+from medrecon.checkpoint import Progress, empty_progress, load_progress, run_key, save_progress
+from medrecon.data.volume import Volume, affine_between
+from medrecon.errors import NonFinite, UsageError
+from medrecon.noise import KeyedNoise
+from medrecon.prior import check_compatible
+from medrecon.problem import Problem, System
+from medrecon.registry import unknown_name
+from medrecon.samplers import Sampler, State, samplers
+
+_CHECKPOINT_SECONDS = 15.0
+
+
+@dataclass(frozen=True, eq=False)
+class StepReport:
+    """What a callback is told after each step; ``volume()`` gives the current estimate."""
+
+    stage: str  # "baseline" or the method's name
+    sample: int
+    step: int
+    total_steps: int
+    seconds: float
+    remaining: float  # estimate, seconds
+    stats: dict[str, float]
+    volume: Callable[[], Volume]
+
+
+Callback = Callable[[StepReport], bool | None]
+"""Called after each step; returning False stops the run, which keeps the volume reached so far."""
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """A reconstructed volume and what is known about it.
+
+    ``status`` is ``"done"`` or ``"stopped"``. ``spread`` is the standard deviation over samples. ``baseline`` is the
+    classical volume that the run started from or is judged against. ``assessment`` holds the discrepancy of both.
+    """
+
+    volume: Volume
+    status: str
+    method: str
+    stats: list[dict[str, float]]
+    assessment: dict[str, object]
+    provenance: dict[str, object]
+    baseline: Volume | None = None
+    baseline_method: str | None = None
+    spread: Volume | None = None
+
+
+def make_sampler(method: str, settings: dict[str, object]) -> Sampler:
+    """The method called ``method`` with these settings. Raises UsageError naming what is unknown or malformed."""
+    factory = samplers.get(method)
+    known = {f.name: f for f in fields(factory)}
+    for name, value in settings.items():
+        if name not in known:
+            raise unknown_name(f"setting of {method}", name, list(known))
+        default = known[name].default
+        if not _fits(value, default):
+            raise UsageError(f"setting {name} of {method} has the wrong type", found=value, expected=f"like {default}")
+    converted = {
+        name: type(known[name].default)(value) if not isinstance(value, bool) else value
+        for name, value in settings.items()
+    }
+    return factory(**converted)
+
+
+def _fits(value: object, default: object) -> bool:
+    if isinstance(default, bool) or isinstance(value, bool):
+        return isinstance(value, bool) and isinstance(default, bool)
+    if isinstance(default, int):
+        return isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+    if isinstance(default, float):
+        return isinstance(value, int | float)
+    if isinstance(default, tuple):
+        return isinstance(value, list | tuple)
+    return isinstance(value, type(default))
+
+
+def reconstruct(
+    problem: Problem,
+    method: str = "auto",
+    *,
+    quantity: str | None = None,
+    samples: int = 1,
+    seed: int = 0,
+    start: Volume | None = None,
+    callback: Callback | None = None,
+    checkpoint: Path | None = None,
+    **settings: object,
+) -> Result:
+    """Reconstruct a volume.
+
+    Parameters
+    ----------
+    problem : Problem
+        Data, operator, noise model, prior.
+    method : str
+        A registered method: see ``medrecon methods``.
+    quantity : str, optional
+        Quantity of the returned volume; by default the prior's, or ``"HU"`` for attenuation.
+    samples : int
+        Independent runs of a stochastic method; the volume is their mean, ``spread`` their standard deviation.
+    seed : int
+        Same seed, same result, whatever the batch size.
+    start : Volume, optional
+        A volume on the problem's grid to start from, instead of the automatic total-variation volume.
+    callback : callable, optional
+        Told of every step; returns False to stop.
+    checkpoint : Path, optional
+        File to save progress in and to resume from; deleted by the caller when the result is safe.
+    **settings
+        Fields of the method, for example ``steps=30``.
+
+    Raises
+    ------
+    UsageError
+        Unknown method or setting.
+    InputError
+        Data, geometry, prior and quantity do not fit together.
+    NonFinite
+        A NaN appeared; the message names the step, and the checkpoint holds the last good state.
+    """
+    began = time.perf_counter()
+    sampler = make_sampler(method, settings)
+    if samples < 1:
+        raise UsageError("at least one sample is needed", found=samples)
+    quantity = quantity or _default_quantity(problem)
+    system = problem.system()
+    run = _Run(system, quantity, callback, began)
+
+    baseline, baseline_method = None, None
+    if sampler.needs_prior:
+        if problem.prior is None:
+            raise UsageError(f"method {method} needs a prior", hint="Give one with --prior; see medrecon priors list.")
+        baseline_method = "given" if start is not None else "tv"
+        baseline = (
+            system.from_quantity(torch.from_numpy(start.to_quantity(problem.quantity, problem.water).array))
+            if start is not None
+            else run.loop(make_sampler("tv", {}), KeyedNoise(seed), "baseline").estimate
+        )
+        scale, offset = affine_between(problem.quantity, problem.prior.card.quantity, problem.water)
+        ends = torch.quantile(baseline.flatten()[:: max(1, baseline.numel() // 100_000)], torch.tensor([0.01, 0.99]))
+        check_compatible(
+            problem.prior.card, problem.prior.card.quantity, (system.to_quantity(ends) * scale + offset).tolist()
+        )
+        system = replace(system, start=baseline)
+    elif method != "fbp" and hasattr(problem.op, "direct_inverse"):
+        baseline_method = "fbp"
+        baseline = run.loop(make_sampler("fbp", {}), KeyedNoise(seed), "baseline").estimate
+
+    run = replace(run, system=system)
+    description = {"method": method, "sampler": repr(sampler), "seed": seed, "samples": samples, "version": __version__}
+    weights = problem.prior.card.sha256 if problem.prior is not None else ""
+    key = run_key(description | {"weights": weights}, [problem.y]) if checkpoint else ""
+    progress = run.samples(sampler, samples, seed, method, checkpoint, key)
+    finished = max(progress.sample, 1)
+    mean = progress.total / finished if progress.sample else progress.state.estimate
+    spread = None
+    if progress.sample > 1:
+        variance = (progress.squares / finished - mean**2).clamp_min(0) * finished / (finished - 1)
+        spread = run.volume(variance.sqrt(), difference=True)
+    assessment: dict[str, object] = {"discrepancy": system.discrepancy(mean)}
+    if baseline is not None:
+        assessment["baseline_discrepancy"] = system.discrepancy(baseline)
+    return Result(
+        volume=run.volume(mean),
+        status="done" if progress.sample == samples else "stopped",
+        method=method,
+        stats=run.history,
+        assessment=assessment,
+        provenance=description
+        | {
+            "settings": {f.name: getattr(sampler, f.name) for f in fields(sampler)},
+            "prior": problem.prior.card.name if problem.prior is not None and sampler.needs_prior else None,
+            "prior_sha256": weights if sampler.needs_prior else None,
+            "evaluations_per_slice": sampler.evaluations() * samples,
+            "seconds": time.perf_counter() - began,
+            "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            "quantity": quantity,
+            "noise_level": system.noise_level,
+        },
+        baseline=run.volume(baseline) if baseline is not None else None,
+        baseline_method=baseline_method,
+        spread=spread,
+    )
+
+
+def _default_quantity(problem: Problem) -> str:
+    if problem.prior is not None:
+        return problem.prior.card.quantity
+    return "HU" if problem.quantity == "1/mm" else problem.quantity
+
+
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """The loop around a sampler: progress, stopping, checkpoints."""
+
+    system: System
+    quantity: str
+    callback: Callback | None
+    began: float
+    history: list[dict[str, float]] = field(default_factory=list)
+    stopped: list[bool] = field(default_factory=list)
+
+    def volume(self, x: Tensor, *, difference: bool = False) -> Volume:
+        """Internal values as a volume in the user's quantity (``difference``: without the offset)."""
+        raw = self.system.raw
+        scale, offset = affine_between(raw.quantity, self.quantity, raw.water)
+        if difference:
+            values = x * (self.system.scale * scale)
+        else:
+            values = self.system.to_quantity(x) * scale + offset
+        return Volume(values.contiguous().numpy(), self.system.geometry, self.quantity)
+
+    def samples(
+        self, sampler: Sampler, samples: int, seed: int, method: str, checkpoint: Path | None, key: str
+    ) -> Progress:
+        """All samples, one after the other, resumed from the checkpoint where there is one."""
+        if checkpoint is not None and checkpoint.exists():
+            progress = load_progress(checkpoint, key)
+        else:
+            state = sampler.init(self.system, KeyedNoise(seed))
+            progress = empty_progress(self.system.geometry.shape, state)
+        saved = [time.perf_counter()]
+
+        while progress.sample < samples and not self.stopped:
+
+            def keep(state: State, progress: Progress = progress) -> None:
+                if checkpoint is not None and time.perf_counter() - saved[0] > _CHECKPOINT_SECONDS:
+                    save_progress(checkpoint, key, replace(progress, state=state))
+                    saved[0] = time.perf_counter()
+
+            keyed = KeyedNoise(seed, progress.sample)
+            state = self.loop(sampler, keyed, method, progress.state, samples - progress.sample, keep)
+            progress = replace(progress, state=state)
+            if checkpoint is not None and self.stopped:
+                save_progress(checkpoint, key, progress)
+            if not sampler.done(state):
+                break
+            x = state.estimate
+            progress = replace(
+                progress, sample=progress.sample + 1, total=progress.total + x, squares=progress.squares + x**2
+            )
+            if progress.sample < samples:
+                progress = replace(progress, state=sampler.init(self.system, KeyedNoise(seed, progress.sample)))
+        return progress
+
+    def loop(
+        self,
+        sampler: Sampler,
+        noise: KeyedNoise,
+        stage: str,
+        state: State | None = None,
+        runs_left: int = 1,
+        keep: Callable[[State], None] | None = None,
+    ) -> State:
+        """Run one sample to its end, or until the callback says stop."""
+        state = sampler.init(self.system, noise) if state is None else state
+        began, first = time.perf_counter(), state.step
+        while not sampler.done(state):
+            try:
+                state = sampler.step(self.system, state, noise)
+            except NonFinite as error:
+                raise NonFinite(error.what, where=f"{stage}, step {state.step + 1}, {error.where}") from error
+            if not bool(torch.isfinite(state.estimate).all()):
+                raise NonFinite("NaN or infinity in the volume", where=f"{stage}, step {state.step}")
+            if keep is not None:
+                keep(state)
+            spent = time.perf_counter() - began
+            left = sampler.total_steps * runs_left - state.step
+            self.history.append({"stage": stage, "sample": noise.sample, "step": state.step, **state.stats})  # type: ignore[dict-item]
+            if self.callback is not None:
+                report = StepReport(
+                    stage=stage,
+                    sample=noise.sample,
+                    step=state.step,
+                    total_steps=sampler.total_steps,
+                    seconds=time.perf_counter() - self.began,
+                    remaining=spent / (state.step - first) * left,
+                    stats=dict(state.stats),
+                    volume=lambda x=state.estimate: self.volume(x),  # type: ignore[misc]
+                )
+                if self.callback(report) is False:
+                    self.stopped.append(True)
+                    break
+        return state

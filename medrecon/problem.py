@@ -1,0 +1,237 @@
+"""What is to be solved: the user's problem, and the normalised system that samplers work on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medrecon.data.volume import WATER, Geometry, affine_between
+from medrecon.errors import InputError, NonFinite
+from medrecon.physics.linop import Composition, Diagonal, LinearOperator
+from medrecon.physics.noise import NoiseModel
+from medrecon.prior import NetworkPrior, Prior
+from medrecon.regularisers import Bounds, TotalVariation, Regulariser
+
+_BACKGROUND_FRACTION = 0.08  # of the prior's unit: what lies nearer to the background counts as empty
+_REGION_MARGIN = 6  # pixels around the object that the prior still sees
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """Measured data with everything known about them; plain data.
+
+    Attributes
+    ----------
+    op : LinearOperator
+        From the volume in ``quantity`` to the data.
+    y : Tensor
+        Data in the operator's range.
+    geometry : Geometry
+        Where the voxels are.
+    quantity : str
+        What the operator acts on, for example ``"1/mm"``.
+    prior : Prior, optional
+        Needed by diffusion methods only.
+    noise_model : NoiseModel, optional
+        Gives each datum its weight; without it all data weigh the same and no discrepancy is reported.
+    lower_bound : float, optional
+        Smallest possible value in ``quantity`` (0 for attenuation).
+    water : float
+        Attenuation of water in 1/mm, for the Hounsfield scale.
+    """
+
+    op: LinearOperator
+    y: Tensor
+    geometry: Geometry
+    quantity: str = "a.u."
+    prior: Prior | None = None
+    noise_model: NoiseModel | None = None
+    lower_bound: float | None = None
+    water: float = WATER
+    regulariser: Regulariser | None = None
+
+    def __post_init__(self) -> None:
+        self.op.range.check(self.y, "measured data")
+        if not bool(torch.isfinite(self.y).all()):
+            bad = int((~torch.isfinite(self.y)).sum())
+            raise InputError("the measured data hold NaN or infinity", found=f"{bad} of {self.y.numel()} values")
+        if tuple(self.op.domain.shape) != self.geometry.shape:
+            raise InputError(
+                "operator and geometry disagree", found=self.op.domain.shape, expected=self.geometry.shape
+            )
+
+    def system(self) -> System:
+        """The problem in units of the prior, whitened, with an operator of norm one."""
+        scale, offset = self._units()
+        whitener = self.noise_model.weights(self.y).sqrt() if self.noise_model else torch.ones_like(self.y)
+        residual = self.y if offset == 0 else self.y - self.op(torch.full(self.op.domain.shape, offset))
+        length = abs(scale) * Composition(Diagonal(self.op.range, whitener), self.op).norm()
+        if not length > 0:
+            raise InputError("the operator gives zero for every volume", hint="Does the geometry meet the volume?")
+        return System(
+            op=Composition(Diagonal(self.op.range, whitener * (scale / length)), self.op),
+            y=residual * whitener / length,
+            noise_level=1 / length if self.noise_model else 0.0,
+            scale=scale,
+            offset=offset,
+            geometry=self.geometry,
+            prior=self.prior,
+            lower=None if self.lower_bound is None else (self.lower_bound - offset) / scale,
+            raw=self,
+            regulariser=self.regulariser,
+        )
+
+    def _units(self) -> tuple[float, float]:
+        """``quantity = scale * internal + offset``, where the internal unit is that of the prior's network."""
+        if self.prior is not None:
+            card = self.prior.card
+            factor, shift = affine_between(card.quantity, self.quantity, self.water)
+            return factor * card.scale, factor * card.offset + shift
+        return (self.water, 0.0) if self.quantity == "1/mm" else (1.0, 0.0)
+
+
+@dataclass(frozen=True, eq=False)
+class System:
+    """A normalised problem: white noise of one level, ``||op|| = 1``, values of order one.
+
+    ``raw`` volumes are ``scale * x + offset`` in the problem's quantity. ``start`` is a classical volume to start
+    from and to guide priors that were trained with a guide.
+    """
+
+    op: LinearOperator
+    y: Tensor
+    noise_level: float
+    scale: float
+    offset: float
+    geometry: Geometry
+    prior: Prior | None
+    lower: float | None
+    raw: Problem
+    regulariser: Regulariser | None = None
+    start: Tensor | None = None
+    slice_batch: int = 8
+    cache: dict = field(default_factory=dict)
+
+    def to_quantity(self, x: Tensor) -> Tensor:
+        """Internal values in the problem's quantity."""
+        return x * self.scale + self.offset
+
+    def from_quantity(self, x: Tensor) -> Tensor:
+        """Values in the problem's quantity as internal ones."""
+        return (x - self.offset) / self.scale
+
+    @cached_property
+    def back_projection(self) -> Tensor:
+        """``A'y``."""
+        return self.op.adjoint(self.y)
+
+    def data_residual(self, x: Tensor) -> Tensor:
+        """``A x - y``."""
+        return self.op(x) - self.y
+
+    def discrepancy(self, x: Tensor) -> float:
+        """Root-mean-square residual over the noise level; 1 where the data are fitted to their noise.
+
+        Without a noise model: the residual relative to the data.
+        """
+        residual = float(torch.linalg.vector_norm(self.data_residual(x)))
+        if self.noise_level > 0:
+            return residual / (self.noise_level * self.y.numel() ** 0.5)
+        return residual / float(torch.linalg.vector_norm(self.y))
+
+    def total_variation(self, axes: tuple[int, ...] = (0, 1, 2)) -> TotalVariation:
+        """Total variation on this grid."""
+        return TotalVariation(self.geometry.shape, self.geometry.spacing, axes)
+
+    def bounds(self) -> list[Regulariser]:
+        """The lower bound as a regulariser; empty where there is none."""
+        return [] if self.lower is None else [Bounds(self.geometry.shape, self.lower)]
+
+    @cached_property
+    def region(self) -> tuple[slice, slice]:
+        """Rows and columns that hold the object in ``start``, with a margin; the prior works there alone.
+
+        Outside, the prior's answer is its background. Without ``start`` the whole slice.
+        """
+        height, width = self.geometry.shape[1:]
+        if self.start is None or self.prior is None:
+            return slice(0, height), slice(0, width)
+        occupied = (self.start - self._background).abs() > _BACKGROUND_FRACTION
+        return (
+            _interval(occupied.any(dim=0).any(dim=1).numpy()),
+            _interval(occupied.any(dim=0).any(dim=0).numpy()),
+        )
+
+    @property
+    def _background(self) -> float:
+        assert self.prior is not None
+        card = self.prior.card
+        return (card.range[0] - card.offset) / card.scale
+
+    @cached_property
+    def _flips(self) -> list[int]:
+        """Slice axes (1 = height, 2 = width of ``(slices, h, w)``) to flip to the prior's orientation."""
+        assert self.prior is not None
+        wanted, found = self.prior.card.orientation, self.geometry.orientation
+        opposite = dict(zip("RLAPSI", "LRPAIS", strict=True))
+        pairs = ((2, wanted[0], found[0]), (1, wanted[1], found[1]))
+        return [axis for axis, want, have in pairs if opposite[want] == have]
+
+    def denoise(self, x: Tensor, sigma: float) -> Tensor:
+        """The prior's estimate of the clean volume ``(z, y, x)``, slice by slice; all in internal units.
+
+        Raises NonFinite naming the slice when the prior returns a NaN.
+        """
+        if self.prior is None:
+            raise InputError("this method needs a prior", hint="Give one with --prior.")
+        card = self.prior.card
+        rows, columns = self.region
+        clean = torch.full_like(x, self._background)
+        guides = self.prior.guides if isinstance(self.prior, NetworkPrior) else 0
+        for first in range(0, x.shape[0], self.slice_batch):
+            last = min(first + self.slice_batch, x.shape[0])
+            noisy = self._for_prior(x[first:last, rows, columns])
+            if guides and isinstance(self.prior, NetworkPrior):
+                stack = self._guide_slices(first, last, guides)
+                estimate = self.prior.denoise(noisy, sigma * card.scale, stack)
+            else:
+                estimate = self.prior.denoise(noisy, sigma * card.scale)
+            clean[first:last, rows, columns] = self._from_prior(estimate)
+        finite = torch.isfinite(clean).all(dim=2).all(dim=1)
+        if not bool(finite.all()):
+            raise NonFinite("the prior returned NaN or infinity", where=f"slice {int((~finite).nonzero()[0])}")
+        return clean
+
+    def _for_prior(self, slices: Tensor) -> Tensor:
+        card = self.prior.card  # type: ignore[union-attr]
+        return slices.flip(self._flips)[:, None] * card.scale + card.offset
+
+    def _from_prior(self, slices: Tensor) -> Tensor:
+        card = self.prior.card  # type: ignore[union-attr]
+        return (slices[:, 0].flip(self._flips) - card.offset) / card.scale
+
+    def _guide_slices(self, first: int, last: int, guides: int) -> Tensor | None:
+        """Neighbouring slices of ``start`` as channels, repeated at the ends: ``(slices, guides, h, w)``."""
+        if self.start is None:
+            return None
+        rows, columns = self.region
+        reach = guides // 2
+        channels = []
+        for shift in range(-reach, reach + 1):
+            index = torch.arange(first + shift, last + shift).clamp(0, self.start.shape[0] - 1)
+            channels.append(self._for_prior(self.start[index][:, rows, columns]))
+        return torch.cat(channels, dim=1)
+
+
+def _interval(occupied: np.ndarray) -> slice:
+    where = np.flatnonzero(occupied)
+    if len(where) == 0:
+        return slice(0, len(occupied))
+    low, high = int(where[0]) - _REGION_MARGIN, int(where[-1]) + 1 + _REGION_MARGIN
+    size = min(max(-(-(high - low) // 16) * 16, 48), len(occupied))
+    low = min(max(0, (low + high - size) // 2), len(occupied) - size)
+    return slice(low, low + size)

@@ -1,0 +1,138 @@
+"""The one diffusion loop in clean-image space; the published fast solvers are presets of it.
+
+At each noise level s the loop denoises all slices, moves the denoised volume towards the data (and a model prior
+along z), and adds noise for the next level::
+
+    x0 = prior.denoise(x, s)
+    xh = argmin  1/2 ||A x - y||_W^2 + 1/(2 r^2) ||x - x0||^2 + lam TV(x)
+    x  = xh + s_next (eta n + sqrt(1 - eta^2) e)
+
+with n fresh noise, correlated along z, and e the noise that the denoiser saw. Presets differ in the data step
+(`r`, or a fixed number of conjugate-gradient steps), in the noise put back and in the levels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from medrecon.errors import UsageError
+from medrecon.noise import KeyedNoise
+from medrecon.problem import System
+from medrecon.samplers.base import Sampler, State, samplers
+from medrecon.samplers.tv import _pack, _unpack
+from medrecon.schedules import schedules
+from medrecon.solvers import SplitState, admm, cg, least_squares_gram
+
+_INITIAL_STEP = 0  # noise key of the first volume; the loop's steps count from 1
+_ADMM_ITERATIONS = 2
+
+
+@dataclass(frozen=True)
+class X0Loop(Sampler):
+    """Denoise, fit the data, add noise: the default diffusion loop (Chung et al. 2024, DDS, algorithm 1)."""
+
+    steps: int = 20
+    sigma_max: float = 0.5  # in the prior's unit (1 = the difference between air and water in CT)
+    sigma_min: float = 0.02
+    schedule: str = "log"
+    eta: float = 0.0  # share of fresh noise
+    noise_scale: float = 0.0  # 0: no noise is put back (annealed plug and play); 1: as much as the next level has
+    data_step: str = "proximal"  # or "krylov": a few CG steps on the data alone
+    trust: float = 1.0  # r = trust * s, or trust * (the prior's error at s)
+    error: str = "level"  # "level": r follows s; "matched": r follows the prior's validated error
+    cg_iterations: int = 15
+    tv: float = 0.1  # weight of the model prior, times r
+    tv_axes: tuple[int, ...] = (0, 1, 2)
+    correlation_mm: float = 6.0  # of the fresh noise along z
+    model_error: float = 0.0  # relative error of the forward model, added to the noise
+
+    needs_prior = True
+
+    @property
+    def total_steps(self) -> int:
+        """One network evaluation per slice and step."""
+        return self.steps
+
+    def levels(self) -> list[float]:
+        """Noise levels, with a final zero."""
+        if not self.sigma_max >= self.sigma_min > 0:
+            raise UsageError("noise levels must fall", found=(self.sigma_max, self.sigma_min))
+        return [*schedules.get(self.schedule)(self.sigma_max, self.sigma_min, self.steps).tolist(), 0.0]
+
+    def init(self, system: System, noise: KeyedNoise) -> State:
+        """The classical volume, or zero, plus noise of the first level where the preset is stochastic."""
+        clean = system.start if system.start is not None else torch.zeros_like(system.back_projection)
+        noisy = clean + self.noise_scale * self.levels()[0] * self._noise(system, noise, _INITIAL_STEP)
+        terms = self._terms(system)
+        return State(0, clean, {"x": noisy} | _pack(SplitState.zeros(terms, clean)))
+
+    def _terms(self, system: System) -> list:
+        return [] if self.tv == 0 else [system.total_variation(self.tv_axes), *system.bounds()]
+
+    def _noise(self, system: System, noise: KeyedNoise, step: int) -> Tensor:
+        if self.noise_scale == 0:
+            return torch.zeros(())
+        correlation = self.correlation_mm / system.geometry.spacing[0]
+        return noise.volume(step, system.geometry.shape, correlation)
+
+    def step(self, system: System, state: State, noise: KeyedNoise) -> State:
+        """One pass of the loop."""
+        levels = self.levels()
+        sigma, following = levels[state.step], levels[state.step + 1]
+        x = state.tensors["x"]
+        clean = system.denoise(x, sigma)
+        fitted, splits = self._fit(system, clean, sigma, state)
+        noisy = fitted
+        if self.noise_scale > 0 and following > 0:
+            predicted = (x - clean) / sigma
+            fresh = self._noise(system, noise, state.step + 1)
+            mixture = self.eta * fresh + (1 - self.eta**2) ** 0.5 * predicted
+            noisy = fitted + self.noise_scale * following * mixture
+        return state.advance(
+            fitted,
+            {"x": noisy} | splits,
+            sigma=sigma,
+            discrepancy=system.discrepancy(fitted),
+            data_change=float(torch.linalg.vector_norm(fitted - clean)) / clean.numel() ** 0.5,
+        )
+
+    def _fit(self, system: System, clean: Tensor, sigma: float, state: State) -> tuple[Tensor, dict[str, Tensor]]:
+        if self.data_step == "krylov":
+            # Early-stopped CG from the denoised volume stays close to it: the Krylov step of DDS
+            gram = least_squares_gram(system.op)
+            return cg(gram, system.back_projection, clean, max_iterations=self.cg_iterations).x, {}
+        radius = self.trust * (sigma if self.error == "level" else self._matched(system, sigma))
+        damping = (self._noise_level(system) / radius) ** 2
+        gram = least_squares_gram(system.op, damping)
+        rhs = torch.add(system.back_projection, clean, alpha=damping)
+        terms = self._terms(system)
+        if not terms:
+            fitted = cg(gram, rhs, clean, max_iterations=self.cg_iterations, tolerance=1e-4).x
+            return (fitted if system.lower is None else fitted.clamp_min(system.lower)), {}
+        # In these units the proximal weight is `damping`; TV of weight tv * radius relative to it
+        weight = self.tv * radius * damping
+        rho = [damping] * len(terms)
+        result = admm(
+            gram,
+            rhs,
+            terms,
+            [weight, 0.0][: len(terms)],
+            x=clean,
+            state=SplitState.zeros(terms, clean),
+            rho=rho,
+            iterations=_ADMM_ITERATIONS,
+            cg_iterations=self.cg_iterations,
+        )
+        fitted = result.x if system.lower is None else result.x.clamp_min(system.lower)
+        return fitted, _pack(result.state)
+
+    def _matched(self, system: System, sigma: float) -> float:
+        card = system.prior.card  # type: ignore[union-attr]
+        return system.prior.rms_error(sigma * card.scale) / card.scale  # type: ignore[union-attr]
+
+    def _noise_level(self, system: System) -> float:
+        relative = self.model_error * float(torch.linalg.vector_norm(system.y)) / system.y.numel() ** 0.5
+        return max((system.noise_level**2 + relative**2) ** 0.5, 1e-4)
