@@ -16,8 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from medrecon.data.atomic import atomic_write
-from medrecon.data.provenance import sha256_of
+from medrecon.data.atomic import atomic_write, sha256_of_file
 from medrecon.errors import CorruptInput, InputError, UsageError
 from medrecon.network import EDMDenoiser, UNetConfig
 from medrecon.registry import unknown_name
@@ -212,7 +211,7 @@ def load_prior(name_or_path: str, *, device: str = "cpu", verify: bool = True) -
     from safetensors.torch import load_file
 
     path, card = _locate(name_or_path), read_card(name_or_path)
-    if verify and card.sha256 and sha256_of(path) != card.sha256:
+    if verify and card.sha256 and sha256_of_file(path) != card.sha256:
         raise CorruptInput("the weights do not match their card", where=path.name, hint="Get both files again.")
     try:
         weights = {key: value.float() for key, value in load_file(path).items()}
@@ -238,7 +237,7 @@ def save_prior(path: Path, denoiser: EDMDenoiser, card: PriorCard, *, half: bool
     kind = torch.float16 if half else torch.float32
     weights = {key: value.detach().to(kind).contiguous() for key, value in denoiser.state_dict().items()}
     atomic_write(path, lambda target: save_file(weights, target), overwrite=overwrite)
-    complete = asdict(card) | {"sha256": sha256_of(path)}
+    complete = asdict(card) | {"sha256": sha256_of_file(path)}
     text = json.dumps(complete, indent=1)
     atomic_write(path.with_suffix(".json"), lambda target: Path(target).write_text(text + "\n"), overwrite=overwrite)
 
