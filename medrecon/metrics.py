@@ -7,7 +7,7 @@ contrasty one and figures of two methods incomparable.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from scipy.ndimage import correlate1d
@@ -49,7 +49,8 @@ def nmse(recon: np.ndarray, truth: np.ndarray, mask: np.ndarray | None = None, *
 def z_roughness(recon: np.ndarray, truth: np.ndarray, mask: np.ndarray | None = None) -> float:
     """Differences between neighbouring slices, relative to those of the truth: ``|D_z recon| / |D_z truth|``.
 
-    1 is right; above 1 the slices flicker (a 2D prior that does not agree with itself along z), below 1 they are smeared.
+    1 is right; above 1 the slices flicker (a 2D prior that does not agree with itself along z), below 1 they are
+    smeared.
     """
     both = None if mask is None else mask[1:] & mask[:-1]
     rough, reference = (_mean_square(_selected(np.diff(v.astype(np.float64), axis=0), both)) for v in (recon, truth))
@@ -140,9 +141,9 @@ def compare_volumes(
 ) -> dict[str, object]:
     """All figures for one reconstruction.
 
-    A reconstruction or mask that differs from the truth only by permuted or flipped axes is turned onto the truth's grid
-    first; every voxel keeps its value and place. The planes are those of the body, whatever the order of the axes in
-    the files. 1/mm and HU are converted into the truth's quantity.
+    A reconstruction or mask that differs from the truth only by permuted or flipped axes is turned onto the truth's
+    grid first; every voxel keeps its value and place. The planes are those of the body, whatever the order of the
+    axes in the files. 1/mm and HU are converted into the truth's quantity.
 
     Parameters
     ----------
@@ -154,9 +155,10 @@ def compare_volumes(
     Returns
     -------
     dict
-        ``psnr``, ``rmse``, ``nmse``, ``z_roughness`` over the whole volume (or mask); for each plane ``psnr_axial``, ...
-        (mean over slices of the slice's PSNR) and ``ssim_axial``, ..., and ``ssim``, the mean of the three. Plane figures
-        leave out slices that are all air in the truth (no voxel 2 % of the range above air). Also ``data_range``,
+        ``psnr``, ``rmse``, ``nmse``, ``z_roughness`` over the whole volume (or mask); for each plane
+        ``psnr_axial``, ... (mean over slices of the slice's PSNR) and ``ssim_axial``, ..., and ``ssim``, the mean of
+        the three. Plane figures leave out slices that are all air in the truth (no voxel more than 2 % of the range
+        above air). Also ``data_range``,
         ``data_range_from``, ``quantity``, ``shape``, ``slices_compared``, ``masked``. A figure that is undefined
         (a plane smaller than the SSIM window, a truth that does not change along z) is NaN.
 
@@ -215,7 +217,8 @@ def _on_grid(volume: Volume, grid: Geometry, what: str) -> Volume:
 def _described(geometry: Geometry) -> str:
     spacing = " x ".join(f"{s:.4g}" for s in geometry.spacing)
     origin = ", ".join(f"{o:.2f}" for o in geometry.affine[:3, 3])
-    return f"{' x '.join(map(str, geometry.shape))} (z, y, x) of {spacing} mm, axes {geometry.orientation}, first voxel at ({origin})"
+    shape = " x ".join(map(str, geometry.shape))
+    return f"{shape} (z, y, x) of {spacing} mm, axes {geometry.orientation}, first voxel at ({origin})"
 
 
 def _as_mask(mask: np.ndarray | Volume | None, grid: Geometry) -> np.ndarray | None:
@@ -275,7 +278,7 @@ def _mean_square(values: np.ndarray) -> float:
     return float(np.mean(values**2))
 
 
-def _or_nan(function, *arguments) -> float:
+def _or_nan(function: Callable[..., float], *arguments: np.ndarray | None) -> float:
     try:
         return function(*arguments)
     except InputError:

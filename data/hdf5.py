@@ -1,0 +1,197 @@
+"""HDF5 files read without trust and written whole.
+
+An HDF5 file can point out of itself: external links, external storage and virtual datasets make a reader return the
+bytes of other files, and unknown filters make the library load code. All of these are refused here (CVE-2026-1669 is
+such a case). Integrity comes from Fletcher checksums per chunk and one SHA-256 over everything that is meant.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from medrecon.data.limits import Limits
+from medrecon.data.reading import reading
+
+from medrecon.errors import CorruptInput, InputError, UnsafeInput
+
+if TYPE_CHECKING:
+    import h5py
+
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_BUILT_IN_FILTERS = {1: "gzip", 2: "shuffle", 3: "fletcher32", 4: "szip", 5: "nbit", 6: "scaleoffset", 32000: "lzf"}
+_MOST_OBJECTS = 1000
+_LONGEST_TEXT = 16 << 20
+
+
+@contextmanager
+def open_input(path: str | Path, kind: str) -> Iterator[h5py.File]:
+    """Open a file for reading, every link in it checked; whatever HDF5 raises inside becomes CorruptInput."""
+    import h5py
+
+    # No locking: the file is read only, and locks fail on many network file systems.
+    with reading(path, kind), h5py.File(path, "r", locking=False) as file:
+        _check_links(file, Path(path).name)
+        yield file
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[h5py.File]:
+    """A new file in which everything is written once. A full disk is an OSError, as for any other file."""
+    import h5py
+
+    try:
+        with h5py.File(path, "x", libver=("earliest", "v110")) as file:
+            yield file
+    except RuntimeError as error:
+        raise OSError(f"HDF5: {error}") from error
+
+
+def peek(path: Path, head: bytes) -> dict[str, object] | None:
+    """Attributes ``format`` and the names at the root of an HDF5 file; None if it is none or cannot be opened."""
+    if not head.startswith(SIGNATURE):
+        return None
+    import h5py
+
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            form = file.attrs.get("format")
+            return {"format": form if isinstance(form, str) else None, "names": list(file)[:_MOST_OBJECTS]}
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError):
+        return {"format": None, "names": []}
+
+
+def read_array(file: h5py.File, name: str, *, kinds: str, where: str, limits: Limits) -> np.ndarray:
+    """A whole dataset whose dtype kind is one of ``kinds`` ("f", "iu", ...), its size checked first."""
+    import h5py
+
+    dataset = file.get(name)
+    if not isinstance(dataset, h5py.Dataset):
+        raise InputError(f"the dataset /{name} is missing", where=where, found=f"/{', /'.join(file)}")
+    if dataset.is_virtual or dataset.external:
+        raise UnsafeInput(
+            f"/{name} takes its values from other files", where=where, hint="Copy the values into this file."
+        )
+    plist = dataset.id.get_create_plist()
+    filters = {plist.get_filter(i)[0] for i in range(plist.get_nfilters())}
+    if not filters <= set(_BUILT_IN_FILTERS):
+        raise UnsafeInput(
+            f"/{name} is compressed by a plug-in",
+            where=where,
+            found=f"filter {sorted(filters - set(_BUILT_IN_FILTERS))}",
+            expected="gzip, lzf or none",
+            hint="Write it again with h5py's compression='gzip'.",
+        )
+    if dataset.dtype.kind not in kinds:
+        raise InputError(f"/{name} has the wrong type of number", where=where, found=str(dataset.dtype))
+    limits.check(dataset.shape, dataset.dtype.itemsize, where=where)
+    if dataset.size and not dataset.id.get_storage_size():
+        raise CorruptInput(f"/{name} has a size but no values", where=where)
+    return np.asarray(dataset[()])
+
+
+def read_text(file: h5py.File, name: str, *, where: str) -> str | None:
+    """A scalar string dataset; None if absent."""
+    import h5py
+
+    dataset = file.get(name)
+    if dataset is None:
+        return None
+    if not isinstance(dataset, h5py.Dataset) or dataset.shape != () or h5py.check_string_dtype(dataset.dtype) is None:
+        raise InputError(f"/{name} is not one text", where=where)
+    if dataset.is_virtual or dataset.external:
+        raise UnsafeInput(f"/{name} takes its values from other files", where=where)
+    value = dataset.asstr()[()]
+    if len(value) > _LONGEST_TEXT:
+        raise InputError(f"/{name} is too long", where=where)
+    return str(value)
+
+
+def read_attributes(file: h5py.File, name: str) -> dict[str, object]:
+    """Attributes of a group as Python numbers, strings and float64 arrays; {} if the group is absent."""
+    import h5py
+
+    group = file if name == "/" else file.get(name)
+    if not isinstance(group, h5py.Group):
+        return {}
+    return {key: _plain(group.attrs[key]) for key in group.attrs}
+
+
+def write_attributes(group: h5py.Group, values: Mapping[str, object]) -> None:
+    """Numbers, strings and arrays as attributes; booleans as 0 and 1; None is left out."""
+    for key, value in values.items():
+        if value is None:
+            continue
+        if isinstance(value, list | tuple):
+            value = np.asarray(value)
+        group.attrs[key] = value
+
+
+def write_array(group: h5py.Group, name: str, array: np.ndarray, attributes: Mapping[str, object]) -> None:
+    """A dataset in chunks of one plane, gzip and Fletcher-32, with its attributes."""
+    chunks = (1,) * max(array.ndim - 2, 0) + array.shape[-2:]
+    dataset = group.create_dataset(
+        name, data=array, chunks=chunks, compression="gzip", compression_opts=4, shuffle=True, fletcher32=True
+    )
+    write_attributes(dataset, attributes)
+
+
+def digest(arrays: Mapping[str, np.ndarray], facts: Mapping[str, object]) -> str:
+    """SHA-256 over named arrays (little-endian, C order) and over facts written as JSON with sorted keys."""
+    total = hashlib.sha256(json.dumps(facts, sort_keys=True, default=_listed).encode())
+    for name in sorted(arrays):
+        array = np.asarray(arrays[name])
+        array = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<"), copy=False))
+        total.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        total.update(array.reshape(-1).view(np.uint8))
+    return total.hexdigest()
+
+
+def _check_links(group: h5py.Group, where: str) -> None:
+    """Refuse links that lead elsewhere, and more objects than any of our files has."""
+    import h5py
+
+    pending, seen = [group], 0
+    while pending:
+        current = pending.pop()
+        for name in current:
+            seen += 1
+            if seen > _MOST_OBJECTS:
+                raise InputError("the file holds too many objects", where=where, expected=f"at most {_MOST_OBJECTS}")
+            link = current.get(name, getlink=True)
+            if isinstance(link, h5py.ExternalLink | h5py.SoftLink):
+                raise UnsafeInput(
+                    f"{current.name.rstrip('/')}/{name} is a link to another place",
+                    where=where,
+                    expected="the data themselves in this file",
+                    hint="Copy the linked data into the file (h5copy, or h5py's Group.copy).",
+                )
+            if current.get(name, getclass=True) is h5py.Group:
+                pending.append(current[name])
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, bytes):
+        return value.decode("utf-8")
+    if isinstance(value, np.ndarray):
+        if value.dtype.kind not in "fiub":
+            raise ValueError("an attribute that is neither text nor numbers")
+        return value.astype(np.float64) if value.dtype.kind == "f" else value.astype(np.int64)
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, str | int | float):
+        return value
+    raise ValueError("an attribute that is neither text nor numbers")
+
+
+def _listed(value: object) -> object:
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"cannot hash a {type(value).__name__}")
