@@ -28,6 +28,7 @@ from medrecon.solvers import SplitState, admm, cg, least_squares_gram
 
 _INITIAL_STEP = 0  # noise key of the first volume; the loop's steps count from 1
 _ADMM_ITERATIONS = 2
+_KRYLOV_RHO = 0.025  # the published rho = 10 over ||A'A|| = 390 of the published operator
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ class X0Loop(Sampler):
     schedule: str = "log"
     eta: float = 0.0  # share of fresh noise
     noise_scale: float = 0.0  # 0: no noise is put back (annealed plug and play); 1: as much as the next level has
-    data_step: str = "proximal"  # or "krylov": a few CG steps on the data alone
+    data_step: str = "proximal"  # or "krylov" (a few CG steps on the data alone), "range" (fit the data exactly)
+    effective_noise: bool = False  # e from the fitted volume instead of the denoised one (DiffPIR)
     trust: float = 1.0  # r = trust * s, or trust * (the prior's error at s)
     error: str = "level"  # "level": r follows s; "matched": r follows the prior's validated error
     cg_iterations: int = 15
@@ -67,6 +69,8 @@ class X0Loop(Sampler):
         clean = system.start if system.start is not None else torch.zeros_like(system.back_projection)
         noisy = clean + self.noise_scale * self.levels()[0] * self._noise(system, noise, _INITIAL_STEP)
         terms = self._terms(system)
+        if self.data_step == "krylov":
+            terms = terms[:1]
         return State(0, clean, {"x": noisy} | _pack(SplitState.zeros(terms, clean)))
 
     def _terms(self, system: System) -> list:
@@ -87,7 +91,7 @@ class X0Loop(Sampler):
         fitted, splits = self._fit(system, clean, sigma, state)
         noisy = fitted
         if self.noise_scale > 0 and following > 0:
-            predicted = (x - clean) / sigma
+            predicted = (x - (fitted if self.effective_noise else clean)) / sigma
             fresh = self._noise(system, noise, state.step + 1)
             mixture = self.eta * fresh + (1 - self.eta**2) ** 0.5 * predicted
             noisy = fitted + self.noise_scale * following * mixture
@@ -101,9 +105,13 @@ class X0Loop(Sampler):
 
     def _fit(self, system: System, clean: Tensor, sigma: float, state: State) -> tuple[Tensor, dict[str, Tensor]]:
         if self.data_step == "krylov":
-            # Early-stopped CG from the denoised volume stays close to it: the Krylov step of DDS
-            gram = least_squares_gram(system.op)
-            return cg(gram, system.back_projection, clean, max_iterations=self.cg_iterations).x, {}
+            return self._krylov(system, clean, state)
+        if self.data_step == "range":
+            # x0 + A^+ (y - A x0): only what the data can speak to is changed (Wang et al. 2023, DDNM, eq. 14)
+            missing = -system.data_residual(clean)
+            gram = least_squares_gram(system.op, 1e-6)
+            fitted = clean + cg(gram, system.op.adjoint(missing), max_iterations=self.cg_iterations).x
+            return (fitted if system.lower is None else fitted.clamp_min(system.lower)), {}
         radius = self.trust * (sigma if self.error == "level" else self._matched(system, sigma))
         damping = (self._noise_level(system) / radius) ** 2
         gram = least_squares_gram(system.op, damping)
@@ -129,6 +137,29 @@ class X0Loop(Sampler):
         fitted = result.x if system.lower is None else result.x.clamp_min(system.lower)
         return fitted, _pack(result.state)
 
+    def _krylov(self, system: System, clean: Tensor, state: State) -> tuple[Tensor, dict[str, Tensor]]:
+        """A few CG steps from the denoised volume, which stay close to it, with total variation kept across steps.
+
+        Chung et al. 2024 (DDS), section 3.3 and algorithm 3; weights relative to ``||A|| = 1``.
+        """
+        terms = [] if self.tv == 0 else [system.total_variation(self.tv_axes)]
+        rho = _KRYLOV_RHO
+        result = admm(
+            least_squares_gram(system.op),
+            system.back_projection,
+            terms,
+            [self.tv * _KRYLOV_RHO][: len(terms)],
+            x=clean,
+            state=_unpack(state.tensors, len(terms)),
+            rho=[rho][: len(terms)],
+            iterations=1,
+            cg_iterations=self.cg_iterations,
+            cg_tolerance=0.0,
+            relaxation=1.0,
+        )
+        fitted = result.x if system.lower is None else result.x.clamp_min(system.lower)
+        return fitted, _pack(result.state)
+
     def _matched(self, system: System, sigma: float) -> float:
         card = system.prior.card  # type: ignore[union-attr]
         return system.prior.rms_error(sigma * card.scale) / card.scale  # type: ignore[union-attr]
@@ -136,3 +167,48 @@ class X0Loop(Sampler):
     def _noise_level(self, system: System) -> float:
         relative = self.model_error * float(torch.linalg.vector_norm(system.y)) / system.y.numel() ** 0.5
         return max((system.noise_level**2 + relative**2) ** 0.5, 1e-4)
+
+
+@samplers.register("pnp", family="diffusion")
+@dataclass(frozen=True)
+class PlugAndPlay(X0Loop):
+    """Annealed plug and play, deterministic: most accurate per evaluation (half-quadratic splitting; Zhang 2021)."""
+
+
+@samplers.register("dds", family="diffusion")
+@dataclass(frozen=True)
+class DDS(X0Loop):
+    """Decomposed diffusion sampling with total variation along z (Chung et al., ICLR 2024)."""
+
+    sigma_max: float = 1.0
+    eta: float = 0.85
+    noise_scale: float = 1.0
+    data_step: str = "krylov"
+    cg_iterations: int = 5
+    tv: float = 0.004
+    tv_axes: tuple[int, ...] = (0,)
+
+
+@samplers.register("diffpir", family="diffusion")
+@dataclass(frozen=True)
+class DiffPIR(X0Loop):
+    """Proximal data step weighted by the noise, noise recomputed from its result (Zhu et al., NTIRE 2023)."""
+
+    sigma_max: float = 1.0
+    eta: float = 0.7
+    noise_scale: float = 1.0
+    effective_noise: bool = True
+    tv: float = 0.0
+
+
+@samplers.register("ddnm", family="diffusion")
+@dataclass(frozen=True)
+class DDNM(X0Loop):
+    """Range and null space: the prior fills only what the data cannot speak to (Wang et al., ICLR 2023)."""
+
+    sigma_max: float = 1.0
+    eta: float = 0.85
+    noise_scale: float = 1.0
+    data_step: str = "range"
+    cg_iterations: int = 10
+    tv: float = 0.0
