@@ -286,7 +286,7 @@ def _orthogonal(affine: np.ndarray) -> bool:
     return bool(np.abs(cosines.T @ cosines - np.eye(3)).max() < 1e-5)
 
 
-def _own_note(extensions: bytes) -> dict[str, object]:
+def _own_note(extensions: bytes | bytearray) -> dict[str, object]:
     """What `write_nifti` noted in a comment extension; {} where there is none or it is not ours."""
     if len(extensions) < 4 or extensions[0] == 0:
         return {}

@@ -1,0 +1,213 @@
+"""Files appear whole or not at all: failures midway, a full disk, races, kills."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from medrecon.data.atomic import Transaction, atomic_write, check_target, final_name, sha256_of_file
+from medrecon.errors import MedreconError, UsageError
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir())
+
+
+def test_writes_and_leaves_nothing_else(tmp_path):
+    seen = []
+
+    def writer(path: Path) -> None:
+        seen.append((path.parent, final_name(path)))
+        path.write_bytes(b"new")
+
+    assert atomic_write(tmp_path / "a.nii.gz", writer) == tmp_path / "a.nii.gz"
+    assert (tmp_path / "a.nii.gz").read_bytes() == b"new"
+    assert names(tmp_path) == ["a.nii.gz"]
+    assert seen == [(tmp_path, "a.nii.gz")]
+
+
+def test_existing_output_is_refused_before_writing(tmp_path):
+    (tmp_path / "a").write_bytes(b"old")
+    with pytest.raises(UsageError, match="a: the output exists"):
+        atomic_write(tmp_path / "a", lambda path: pytest.fail("must not be called"))
+    assert (tmp_path / "a").read_bytes() == b"old"
+
+
+def test_overwrite_replaces_and_keeps_the_mode(tmp_path):
+    target = tmp_path / "a"
+    target.write_bytes(b"old")
+    target.chmod(0o640)
+    atomic_write(target, lambda path: path.write_bytes(b"new") and None, overwrite=True)
+    assert target.read_bytes() == b"new"
+    assert target.stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize("existing", [True, False])
+@pytest.mark.parametrize("failure", [ValueError("bug"), KeyboardInterrupt(), OSError(28, "No space left on device")])
+def test_failing_writer_harms_nothing(tmp_path, existing, failure):
+    target = tmp_path / "a"
+    if existing:
+        target.write_bytes(b"old")
+
+    def writer(path: Path) -> None:
+        path.write_bytes(b"half")
+        raise failure
+
+    expected = MedreconError if isinstance(failure, OSError) else type(failure)
+    with pytest.raises(expected) as info:
+        atomic_write(target, writer, overwrite=True)
+    assert names(tmp_path) == (["a"] if existing else [])
+    if existing:
+        assert target.read_bytes() == b"old"
+    if isinstance(failure, OSError):
+        assert "disk is full" in str(info.value) and str(tmp_path) not in str(info.value)
+
+
+def test_file_that_appears_meanwhile_is_kept(tmp_path):
+    target = tmp_path / "a"
+
+    def writer(path: Path) -> None:
+        path.write_bytes(b"mine")
+        target.write_bytes(b"theirs")
+
+    with pytest.raises(UsageError, match="meanwhile"):
+        atomic_write(target, writer)
+    assert target.read_bytes() == b"theirs"
+    assert names(tmp_path) == ["a"]
+
+
+def test_links_are_replaced_not_followed(tmp_path):
+    (tmp_path / "precious").write_bytes(b"precious")
+    (tmp_path / "link").symlink_to("precious")
+    (tmp_path / "dangling").symlink_to("nowhere")
+    for name in ("link", "dangling"):
+        with pytest.raises(UsageError):
+            atomic_write(tmp_path / name, lambda path: path.write_bytes(b"x") and None)
+        atomic_write(tmp_path / name, lambda path: path.write_bytes(b"new") and None, overwrite=True)
+        assert not (tmp_path / name).is_symlink()
+    assert (tmp_path / "precious").read_bytes() == b"precious"
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_unusable_targets(tmp_path):
+    (tmp_path / "folder").mkdir()
+    for path, text in [(tmp_path / "no" / "a", "folder for the output"), (tmp_path / "folder", "a folder has this name")]:
+        with pytest.raises(UsageError, match=text):
+            check_target(path, overwrite=True)
+
+
+def test_read_only_folder(tmp_path):
+    if os.geteuid() == 0:
+        folder = Path("/proc")  # root may write anywhere else
+    else:
+        folder = tmp_path
+        folder.chmod(0o500)
+    with pytest.raises(MedreconError, match="could not write"):
+        atomic_write(folder / "a", lambda path: path.write_bytes(b"x") and None)
+
+
+def test_transaction_is_all_or_nothing(tmp_path):
+    (tmp_path / "a").write_bytes(b"old a")
+    (tmp_path / "a.json").write_bytes(b"old json")
+    with pytest.raises(RuntimeError), Transaction(overwrite=True) as both:
+        both.write(tmp_path / "a", lambda path: path.write_bytes(b"new a") and None)
+        both.write(tmp_path / "a.json", lambda path: path.write_bytes(b"new json") and None)
+        raise RuntimeError
+    assert (tmp_path / "a").read_bytes() == b"old a" and (tmp_path / "a.json").read_bytes() == b"old json"
+    with Transaction(overwrite=True) as both:
+        both.write(tmp_path / "a", lambda path: path.write_bytes(b"new a") and None)
+        both.write(tmp_path / "a.json", lambda path: path.write_bytes(b"new json") and None)
+        both.commit()
+    assert (tmp_path / "a").read_bytes() == b"new a" and (tmp_path / "a.json").read_bytes() == b"new json"
+    assert names(tmp_path) == ["a", "a.json"]
+
+
+LIMITED = """
+import resource, sys
+from pathlib import Path
+import file_examples as examples
+import numpy as np
+from medrecon.data import Geometry, Volume, write
+from medrecon.errors import MedreconError
+from medrecon.physics.ct_geometry import CTGeometry
+from medrecon.data.scan import Scan
+
+folder, name, what = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+grid = Geometry.from_spacing((40, 50, 60), (1, 1, 1))
+rng = np.random.default_rng(0)
+if what == "scan":
+    geometry = CTGeometry.parallel(grid.shape, grid.spacing, 30)
+    content = Scan(rng.normal(size=geometry.data_shape).astype(np.float32), geometry.to_dict(), grid)
+else:
+    content = Volume(rng.normal(size=grid.shape).astype(np.float32), grid, "HU")
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+try:
+    write(folder / name, content, overwrite=True)
+except MedreconError as error:
+    print(error)
+    sys.exit(error.exit_code)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "what"), [("a.nii", "volume"), ("a.nii.gz", "volume"), ("a.h5", "volume"), ("scan.h5", "scan")]
+)
+def test_full_disk_keeps_the_old_file(tmp_path, name, what):
+    """A limit on the size of files acts like a disk that fills up while the file is written."""
+    pytest.importorskip("resource")
+    (tmp_path / name).write_bytes(b"old")
+    (tmp_path / "a.json").write_text("{}")
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(tmp_path), name, what],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]) + os.pathsep + os.environ.get("PYTHONPATH", "")},
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert f"{name}: could not write: the file would exceed the size limit" in done.stdout
+    assert "Traceback" not in done.stderr
+    assert (tmp_path / name).read_bytes() == b"old"
+    assert names(tmp_path) == sorted({name, "a.json"})
+
+
+ENDLESS = """
+import sys
+from pathlib import Path
+from medrecon.data.atomic import atomic_write
+target = Path(sys.argv[1])
+for n in range(10**9):
+    atomic_write(target, lambda path: path.write_bytes(bytes([n % 256]) * 2_000_000) and None, overwrite=True)
+    if n == 0:
+        print("ready", flush=True)
+"""
+
+
+def test_killed_writers_leave_a_whole_file(tmp_path):
+    target = tmp_path / "a"
+    for attempt in range(6):
+        child = subprocess.Popen(
+            [sys.executable, "-c", ENDLESS, str(target)], stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]
+        )
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"ready\n"
+        time.sleep(0.003 * attempt)
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        child.stdout.close()
+        content = target.read_bytes()
+        assert len(content) == 2_000_000 and len(set(content)) == 1
+    for leftover in names(tmp_path):
+        assert leftover == "a" or (leftover.startswith(".a.") and leftover.endswith(".part"))
+
+
+def test_sha256_of_file(tmp_path):
+    (tmp_path / "a").write_bytes(b"abc")
+    assert sha256_of_file(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
