@@ -1,0 +1,140 @@
+"""Slice-by-slice CT projection as linear operators on torch tensors."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from medrecon.errors import MissingDependency, UsageError
+from medrecon.physics.ct_geometry import CTGeometry
+from medrecon.physics.ct_matrix import joseph_matrix
+from medrecon.physics.linop import LinearOperator, Space, operators
+
+BACKENDS = ("auto", "numba", "csr")
+
+
+class Projector(Protocol):
+    """What a backend offers, on tensors whose slices are innermost in memory."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[y][x][z]`` to ``[view][column][z]``."""
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """``[view][column][z]`` to ``[y][x][z]``."""
+
+
+class MatrixProjector:
+    """The projector as a torch CSR matrix that multiplies all slices at once."""
+
+    def __init__(self, geometry: CTGeometry, device: torch.device) -> None:
+        self.geometry = geometry
+        self.matrix, self.transpose = (part.to(device) for part in joseph_matrix(geometry))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Line integrals of every slice."""
+        return (self.matrix @ x.flatten(0, 1)).unflatten(0, (self.geometry.n_views, self.geometry.columns))
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """Exact adjoint."""
+        return (self.transpose @ y.flatten(0, 1)).unflatten(0, self.geometry.shape[1:])
+
+
+class CTOperator(LinearOperator):
+    """Line integrals of every slice of a volume, by Joseph's method, with the exact adjoint.
+
+    Maps a volume ``(z, y, x)`` in 1/mm to ``(views, slices, columns)``, float32. Tensors are fastest when their
+    slices are innermost in memory, as those that the operator returns are; any other layout costs one copy.
+
+    Parameters
+    ----------
+    geometry
+        Rays and voxel grid, mm.
+    backend
+        ``"numba"``: compiled kernels on the CPU, threads as in ``torch.get_num_threads()``; the result does not
+        depend on their number. ``"csr"``: a torch sparse matrix on the device of the tensor. ``"auto"``: numba for
+        tensors on the CPU if it is installed, else csr.
+
+    Raises
+    ------
+    UsageError
+        Unknown backend.
+    MissingDependency
+        ``backend="numba"`` without numba.
+    """
+
+    couples_slices = False
+
+    def __init__(self, geometry: CTGeometry, backend: str = "auto") -> None:
+        if backend not in BACKENDS:
+            raise UsageError("unknown CT backend", found=repr(backend), expected=" | ".join(BACKENDS))
+        if backend == "numba" and not _has_numba():
+            raise MissingDependency("numba", "ct", "the CT backend 'numba'")
+        self.geometry = geometry
+        self.backend = backend
+        self.domain = Space(geometry.shape)
+        self.range = Space(geometry.data_shape)
+        self._projectors: dict[torch.device, Projector] = {}
+
+    def _projector(self, device: torch.device) -> Projector:
+        if device not in self._projectors:
+            on_cpu = device.type == "cpu"
+            if self.backend == "numba" and not on_cpu:
+                raise UsageError(
+                    "the CT backend 'numba' works on the CPU", found=f"a tensor on {device}",
+                    hint="Use backend 'csr' or 'auto'.",
+                )  # fmt: skip
+            if on_cpu and self.backend != "csr" and _has_numba():
+                from medrecon.physics.ct_numba import NumbaProjector
+
+                self._projectors[device] = NumbaProjector(self.geometry)
+            else:
+                self._projectors[device] = MatrixProjector(self.geometry, device)
+        return self._projectors[device]
+
+    def _forward(self, x: Tensor) -> Tensor:
+        projector = self._projector(x.device)
+        return projector.forward(x.detach().permute(1, 2, 0).contiguous()).permute(0, 2, 1)
+
+    def _adjoint(self, y: Tensor) -> Tensor:
+        projector = self._projector(y.device)
+        return projector.adjoint(y.detach().permute(0, 2, 1).contiguous()).permute(2, 0, 1)
+
+    def __repr__(self) -> str:
+        return f"CTOperator({self.geometry.kind}, {self.domain.shape} -> {self.range.shape}, {self.backend})"
+
+
+def _has_numba() -> bool:
+    return importlib.util.find_spec("numba") is not None
+
+
+def slices_innermost(x: Tensor) -> Tensor:
+    """The volume ``(z, y, x)`` with its slices innermost in memory: the layout that CT operators read directly."""
+    return x.permute(1, 2, 0).contiguous().permute(2, 0, 1)
+
+
+def _small(kind: str, backend: str) -> CTOperator:
+    shape, spacing = (5, 12, 14), (2.0, 1.0, 1.2)
+    if kind == "parallel":
+        return CTOperator(
+            CTGeometry.parallel(shape, spacing, 7, detector_offset=0.3, rotation_shift=0.2), backend=backend
+        )
+    geometry = CTGeometry.fan(
+        shape,
+        spacing,
+        9,
+        detector=kind,
+        source_origin=30.0,
+        source_detector=50.0,
+        detector_offset=0.4,
+        rotation_shift=0.1,
+    )
+    return CTOperator(geometry, backend=backend)
+
+
+operators.register("ct-parallel", example=lambda: _small("parallel", "auto"))(CTOperator)
+operators.register("ct-fan-flat", example=lambda: _small("flat", "auto"))(CTOperator)
+operators.register("ct-fan-curved", example=lambda: _small("curved", "auto"))(CTOperator)
+operators.register("ct-csr", example=lambda: _small("flat", "csr"))(CTOperator)
