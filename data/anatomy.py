@@ -1,0 +1,173 @@
+"""The procedural anatomical CT phantom: a person from a seed, seen in a chosen field of view.
+
+The drawing is made of signed distances in millimetres, so the same seed is the same person on every grid, and
+edges carry the partial volume of one voxel. It is no patient and no average of patients.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from medrecon.data import anatomy_kernels as kernels
+from medrecon.data.anatomy_body import Person
+from medrecon.data.anatomy_canvas import AIR, Canvas, Region
+from medrecon.data.anatomy_thorax import Thorax
+from medrecon.data.anatomy_torso import Torso
+from medrecon.data.volume import Geometry, Volume
+from medrecon.errors import InputError
+from medrecon.registry import Registry
+
+SLAB = 3_000_000
+"""Voxels drawn at a time: bounds the memory of a large volume."""
+
+
+@dataclass(frozen=True)
+class View:
+    """What a kind of scan covers: lowest and highest canonical z, and whether the arms are raised for it."""
+
+    low: float
+    high: float
+    arms_up: bool | None = None
+
+
+views: Registry[View] = Registry("anatomy")
+views.register("thorax")(View(-292.0, 30.0))
+views.register("abdomen")(View(-560.0, -170.0, arms_up=True))
+
+
+def anatomy(
+    kind: str,
+    shape: tuple[int, int, int] = (128, 128, 128),
+    spacing: tuple[float, float, float] | None = None,
+    seed: int = 0,
+    *,
+    table: bool = True,
+    texture: bool = True,
+) -> Volume:
+    """A synthetic person in HU on a grid ``(z, y, x)``.
+
+    Without ``spacing`` (mm, ``(z, y, x)``) the field of view is fitted to the body. With it, the grid is centred on
+    the same point, so the same seed shows the same anatomy at every resolution. ``table`` adds a couch and a blanket,
+    ``texture`` the fine irregularity of tissue. Outside body and couch the value is exactly -1000.
+
+    Raises UsageError for an unknown kind, InputError for a shape or spacing that is no grid.
+
+    >>> anatomy("thorax", (8, 16, 16), seed=1).quantity
+    'HU'
+    """
+    view = views.get(kind)
+    shape, spacing = _grid(shape, spacing)
+    person = Person.from_seed(seed)
+    if view.arms_up is not None:
+        person.arms_up = view.arms_up
+    torso = Torso(person)
+    thorax = Thorax(person, torso)
+    scale = np.asarray(person.scale)
+    low, high = _extent(person, torso, view)
+    centre = 0.5 * (low + high) * scale
+    if spacing is None:
+        size = (high - low) * scale
+        pixel = 1.05 * max(size[1] / shape[1], size[2] / shape[2])
+        spacing = (float(size[0] / shape[0]), float(pixel), float(pixel))
+    axes = [c + s * (np.arange(n) - (n - 1) / 2) for c, s, n in zip(centre, spacing, shape, strict=True)]
+    step = tuple(s / k for s, k in zip(spacing, person.scale, strict=True))
+    image = np.empty(shape, dtype=np.float32)
+    planes = max(1, SLAB // (shape[1] * shape[2]))
+    for start in range(0, shape[0], planes):
+        part = slice(start, start + planes)
+        canvas = Canvas(axes[0][part] / scale[0], axes[1] / scale[1], axes[2] / scale[2], step, person.noise)  # type: ignore[arg-type]
+        _draw(canvas, person, torso, thorax, table, texture)
+        image[part] = canvas.image
+    np.clip(image, AIR, 2000.0, out=image)
+    return Volume(image, Geometry.from_spacing(shape, spacing), "HU", {"phantom": kind, "seed": seed})
+
+
+def thorax(
+    shape: tuple[int, int, int] = (128, 128, 128), spacing: tuple[float, float, float] | None = None, seed: int = 0
+) -> np.ndarray:
+    """A chest as a bare array in HU ``(z, y, x)``, see `anatomy`."""
+    return anatomy("thorax", shape, spacing, seed).array
+
+
+def abdomen(
+    shape: tuple[int, int, int] = (128, 128, 128), spacing: tuple[float, float, float] | None = None, seed: int = 0
+) -> np.ndarray:
+    """An abdomen with the pelvis as a bare array in HU ``(z, y, x)``, see `anatomy`."""
+    return anatomy("abdomen", shape, spacing, seed).array
+
+
+def _grid(
+    shape: tuple[int, int, int], spacing: tuple[float, float, float] | None
+) -> tuple[tuple[int, int, int], tuple[float, float, float] | None]:
+    if len(shape) != 3 or min(int(n) for n in shape) < 1:
+        raise InputError("a phantom has three positive dimensions", found=shape, expected="(z, y, x)")
+    if spacing is not None and (len(spacing) != 3 or not all(np.isfinite(s) and s > 0 for s in spacing)):
+        raise InputError("the spacing must be three positive numbers", found=spacing, expected="mm along (z, y, x)")
+    return (int(shape[0]), int(shape[1]), int(shape[2])), spacing
+
+
+def _extent(person: Person, torso: Torso, view: View) -> tuple[np.ndarray, np.ndarray]:
+    """Corners ``(z, y, x)`` of the body within the view, canonical mm, found on a 10 mm lattice."""
+    step = 10.0
+    z, y, x = np.arange(view.low, view.high + 1, step), np.arange(-290.0, 260.0, step), np.arange(-340.0, 341.0, step)
+    canvas = Canvas(z, y, x, (step,) * 3, person.noise)
+    skin, _ = torso.envelope(canvas)
+    inside = skin.distance < 0
+    rows, columns = np.flatnonzero(inside.any((0, 2))), np.flatnonzero(inside.any((0, 1)))
+    low = np.array([view.low, y[rows[0]] - step, x[columns[0]] - step])
+    high = np.array([view.high, y[rows[-1]] + step, x[columns[-1]] + step])
+    return low, high
+
+
+def _draw(canvas: Canvas, person: Person, torso: Torso, chest: Thorax, table: bool, texture: bool) -> None:
+    if table:
+        _couch(canvas, person, torso)
+    skin, flesh = torso.envelope(canvas)
+    if table:
+        _blanket(canvas, person, skin)
+    cavity = torso.cavity.region(canvas)
+    torso.paint(canvas, skin, flesh, cavity)
+    chest.paint(canvas, cavity)
+    torso.skeleton.paint_cartilage(canvas)
+    torso.skeleton.paint(canvas)
+    if texture:
+        _texture(canvas, skin)
+
+
+def _couch(canvas: Canvas, person: Person, torso: Torso) -> None:
+    """A carbon couch, flat or curved, with a foam mattress."""
+    rng = person.rng("couch")
+    y, x = canvas.y[:, None], canvas.x[None, :]
+    radius = float(rng.choice([420.0, 650.0, 4000.0]))
+    wide = float(rng.uniform(200, 265))
+    top = torso.couch_level + 14 + radius - np.sqrt(np.maximum(radius**2 - np.clip(x, -wide, wide) ** 2, 1.0))
+    top = np.where(radius > 1000, torso.couch_level + 14, torso.couch_level + 14 - (top - torso.couch_level - 14))
+    thick = float(rng.uniform(24, 42))
+    d = np.maximum(np.maximum(top - y, y - top - thick), np.abs(x) - wide)
+    foam = np.maximum(np.maximum(torso.couch_level - 1 - y, y - top), np.abs(x) - wide * 0.92)
+    canvas.paint(canvas.field(foam[None]), float(rng.uniform(-965, -900)))
+    canvas.paint(canvas.field(d[None]), float(rng.uniform(-350, -60)))
+    canvas.paint(canvas.field(d[None]), float(rng.uniform(-960, -900)), inset=float(rng.uniform(1.2, 2.6)))
+
+
+def _blanket(canvas: Canvas, person: Person, skin: Region) -> None:
+    """A sheet laid over the front."""
+    rng = person.rng("blanket")
+    if rng.random() < 0.5:
+        return
+    lift = np.zeros(skin.distance.shape, dtype=np.float32)
+    kernels.add_noise(lift, canvas.z, canvas.y, canvas.x, canvas.noise, 1.0, 38.0, 1.0)
+    cloth = np.abs(skin.distance - 6.0 - np.float32(5.0) * lift) - np.float32(1.2)
+    cloth = np.maximum(cloth, canvas.y.astype(np.float32)[None, :, None] - 40.0)
+    canvas.paint(Region(canvas.whole, cloth), float(rng.uniform(-900, -760)))
+
+
+def _texture(canvas: Canvas, skin: Region) -> None:
+    """Low-frequency and fine irregularity of all tissue."""
+    noise = np.zeros(skin.distance.shape, dtype=np.float32)
+    for length, amplitude in ((2.4, 11.0), (5.5, 6.0), (40.0, 5.0)):
+        amplitude *= canvas.fading(length)
+        kernels.add_noise(noise, canvas.z, canvas.y, canvas.x, canvas.noise, amplitude, length, 1e6)
+    canvas.image += noise * np.clip(0.5 - skin.distance / np.float32(canvas.edge), 0, 1)
