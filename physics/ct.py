@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from typing import Protocol
 
 import torch
@@ -12,6 +11,7 @@ from medrecon.errors import MissingDependency, UsageError
 from medrecon.physics.ct_geometry import CTGeometry
 from medrecon.physics.ct_matrix import joseph_matrix
 from medrecon.physics.linop import LinearOperator, Space, operators
+from medrecon.physics.threads import has_numba
 
 BACKENDS = ("auto", "numba", "csr")
 
@@ -70,7 +70,7 @@ class CTOperator(LinearOperator):
     def __init__(self, geometry: CTGeometry, backend: str = "auto") -> None:
         if backend not in BACKENDS:
             raise UsageError("unknown CT backend", found=repr(backend), expected=" | ".join(BACKENDS))
-        if backend == "numba" and not _has_numba():
+        if backend == "numba" and not has_numba():
             raise MissingDependency("numba", "ct", "the CT backend 'numba'")
         self.geometry = geometry
         self.backend = backend
@@ -86,7 +86,7 @@ class CTOperator(LinearOperator):
                     "the CT backend 'numba' works on the CPU", found=f"a tensor on {device}",
                     hint="Use backend 'csr' or 'auto'.",
                 )  # fmt: skip
-            if on_cpu and self.backend != "csr" and _has_numba():
+            if on_cpu and self.backend != "csr" and has_numba():
                 from medrecon.physics.ct_numba import NumbaProjector
 
                 self._projectors[device] = NumbaProjector(self.geometry)
@@ -104,10 +104,6 @@ class CTOperator(LinearOperator):
 
     def __repr__(self) -> str:
         return f"CTOperator({self.geometry.kind}, {self.domain.shape} -> {self.range.shape}, {self.backend})"
-
-
-def _has_numba() -> bool:
-    return importlib.util.find_spec("numba") is not None
 
 
 def slices_innermost(x: Tensor) -> Tensor:

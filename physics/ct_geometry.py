@@ -172,7 +172,7 @@ class CTGeometry:
                 )
         else:
             _check_distances(self.kind, self.source_origin, self.source_detector, self.radius)
-        if self.kind == "fan-curved" and np.abs(self.column_positions).max() / self.arc_radius >= math.pi / 2:
+        if self.kind == "fan-curved" and np.abs(self.column_positions).max() / self.detector_radius >= math.pi / 2:
             raise InputError(
                 "the curved detector spans more than half a turn as seen from the source",
                 found=f"{self.columns} columns of {self.column_spacing} mm at {self.source_detector} mm",
@@ -214,10 +214,16 @@ class CTGeometry:
         return _radius(self.shape, self.spacing)
 
     @property
-    def arc_radius(self) -> float:
+    def detector_radius(self) -> float:
         """Distance from source to detector of a fan, mm."""
         assert self.source_detector is not None
         return self.source_detector
+
+    @property
+    def source_radius(self) -> float:
+        """Distance from source to axis of rotation of a fan, mm."""
+        assert self.source_origin is not None
+        return self.source_origin
 
     @property
     def magnification(self) -> float:
@@ -237,7 +243,7 @@ class CTGeometry:
         if self.kind == "parallel":
             return 0.0
         edge = float(np.abs(self.column_positions).max()) + 0.5 * self.column_spacing
-        return 2 * (math.atan(edge / self.arc_radius) if self.kind == "fan-flat" else edge / self.arc_radius)
+        return 2 * (math.atan(edge / self.detector_radius) if self.kind == "fan-flat" else edge / self.detector_radius)
 
     def rays(self) -> tuple[np.ndarray, np.ndarray]:
         """A point ``(x, y)`` in mm and the unit direction of every ray, each ``(views, columns, 2)``."""
@@ -249,10 +255,10 @@ class CTGeometry:
             origins = (s - self.rotation_shift) * u
             return origins, np.broadcast_to(d, origins.shape)
         if self.kind == "fan-flat":
-            directions = (self.arc_radius * d + s * u) / np.hypot(self.arc_radius, s)
+            directions = (self.detector_radius * d + s * u) / np.hypot(self.detector_radius, s)
         else:
-            directions = np.cos(s / self.arc_radius) * d + np.sin(s / self.arc_radius) * u
-        sources = -(self.source_origin or 0.0) * d - self.rotation_shift * u
+            directions = np.cos(s / self.detector_radius) * d + np.sin(s / self.detector_radius) * u
+        sources = -self.source_radius * d - self.rotation_shift * u
         return np.broadcast_to(sources, directions.shape), directions
 
     # --- variants -----------------------------------------------------------------------------------------
@@ -331,9 +337,9 @@ class CTGeometry:
         """Signed distance from the axis of rotation to the ray that ends at ``position`` on the detector."""
         if self.kind == "parallel":
             return position - self.rotation_shift
-        ratio = position / self.arc_radius
+        ratio = position / self.detector_radius
         angle = math.atan(ratio) if self.kind == "fan-flat" else ratio
-        return (self.source_origin or 0.0) * math.sin(angle) - self.rotation_shift * math.cos(angle)
+        return self.source_radius * math.sin(angle) - self.rotation_shift * math.cos(angle)
 
     def notes(self) -> list[str]:
         """What is unusual enough to tell the user; empty for an ordinary geometry."""

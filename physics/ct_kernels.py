@@ -60,7 +60,7 @@ def _fill_tile(
 
 
 @njit(nogil=True, cache=True)
-def _add_to(lanes: Any, array: Any, start: int, factor: float, vector: Any, count: int, spill: Any) -> None:
+def add_to(lanes: Any, array: Any, start: int, factor: float, vector: Any, count: int, spill: Any) -> None:
     """``array[start : start + count] += factor * vector``."""
     if count == width_of(lanes):
         store(array, start, add_scaled(load(lanes, array, start), factor, vector))
@@ -113,7 +113,7 @@ def project(
                 at = ((step - top) * pitch + pixel) * n_lanes
                 total = add_scaled(total, 1.0 - weight, load(lanes, tile, at))
                 total = add_scaled(total, weight, load(lanes, tile, at + n_lanes))
-            _add_to(lanes, data, index[ray] * slices + z, length[ray], total, count, spill)
+            add_to(lanes, data, index[ray] * slices + z, length[ray], total, count, spill)
 
 
 @njit(nogil=True, cache=True)
@@ -162,4 +162,4 @@ def backproject(
         for pixel in range(width):
             value = load(lanes, tile, (row * pitch + pixel + PAD) * n_lanes)
             place = (top + row) * step_stride + pixel * pixel_stride + z
-            _add_to(lanes, image, place, 1.0, value, count, spill)
+            add_to(lanes, image, place, 1.0, value, count, spill)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
@@ -14,6 +13,7 @@ from medrecon.physics.ct_geometry import CTGeometry
 from medrecon.physics.ct_kernels import backproject, project
 from medrecon.physics.ct_rays import RaySet, ray_table
 from medrecon.physics.lanes import LANES, WIDTHS, Lanes
+from medrecon.physics.threads import run_tasks
 
 FORWARD_ROWS, ADJOINT_ROWS = 8, 8
 """Rows of a tile: 8 rows of 256 pixels and 64 slices take 0.5 MiB, the L2 cache of a common core. Measured."""
@@ -26,22 +26,6 @@ def slice_chunks(slices: int) -> list[tuple[Lanes, int, int]]:
         count = min(WIDTHS[-1], slices - z)
         chunks.append((LANES[min(width for width in WIDTHS if width >= count)], z, count))
     return chunks
-
-
-def run_tasks(tasks: list[Callable[[], None]]) -> None:
-    """Run independent tasks on as many threads as torch uses; kernels release Python's lock.
-
-    Plain threads instead of numba's: two Python threads may call an operator at once (viewers, data loaders), which
-    numba's default threading layer answers by ending the process.
-    """
-    threads = min(torch.get_num_threads(), len(tasks))
-    if threads <= 1:
-        for task in tasks:
-            task()
-        return
-    with ThreadPoolExecutor(threads) as pool:
-        for future in [pool.submit(task) for task in tasks]:
-            future.result()
 
 
 class NumbaProjector:

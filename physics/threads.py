@@ -1,0 +1,30 @@
+"""Whether kernels can be compiled, and running them on threads."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+
+
+def run_tasks(tasks: Sequence[Callable[[], None]]) -> None:
+    """Run independent tasks on as many threads as torch uses; the tasks release Python's lock.
+
+    Plain threads instead of numba's: two Python threads may call an operator at once (viewers, data loaders), which
+    numba's default threading layer answers by ending the process.
+    """
+    threads = min(torch.get_num_threads(), len(tasks))
+    if threads <= 1:
+        for task in tasks:
+            task()
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        for future in [pool.submit(task) for task in tasks]:
+            future.result()
+
+
+def has_numba() -> bool:
+    """Whether numba is installed."""
+    return importlib.util.find_spec("numba") is not None
