@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from math import inf, isfinite
 from pathlib import Path
 
 import numpy as np
@@ -54,19 +55,45 @@ class PriorCard:
 
     @classmethod
     def from_dict(cls, values: dict) -> PriorCard:
-        """A card from JSON values. Raises InputError for missing or unknown fields."""
+        """A card from JSON values. Raises InputError for missing, unknown or impossible fields."""
+        if not isinstance(values, dict):
+            raise InputError("the prior's card is not a JSON object", found=type(values).__name__)
         known = set(cls.__dataclass_fields__)
-        required = {n for n in ("name", "quantity", "scale", "offset", "sigma_min", "sigma_max", "architecture")}
+        required = {f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING}
         if missing := required - set(values):
             raise InputError("the prior's card lacks fields", found=sorted(values), expected=sorted(missing))
         if extra := set(values) - known:
             raise InputError("the prior's card has unknown fields", found=sorted(extra), expected=sorted(known))
-        as_tuples = {
-            "range": tuple(values.get("range", ())),
-            "spacing_mm": tuple(values.get("spacing_mm", ())),
-            "error_curve": tuple(tuple(pair) for pair in values.get("error_curve", ())),
+        try:
+            as_tuples = {
+                "range": tuple(values["range"]),
+                "spacing_mm": tuple(values["spacing_mm"]),
+                "error_curve": tuple(tuple(pair) for pair in values.get("error_curve", ())),
+            }
+            card = cls(**(values | as_tuples))
+            wrong = card._impossible()
+        except (TypeError, ValueError) as error:
+            raise InputError("the prior's card has a field of the wrong type", found=str(error)) from error
+        if wrong:
+            raise InputError("the prior's card has impossible values", found=", ".join(wrong))
+        return card
+
+    def _impossible(self) -> list[str]:
+        """Fields whose values no prior can have."""
+        low, high = self.range
+        levels = [level for level, _ in self.error_curve]
+        checks = {
+            "scale": 0 < self.scale < inf,
+            "offset": isfinite(self.offset),
+            "sigma_data": 0 < self.sigma_data < inf,
+            "sigma_min and sigma_max": 0 < self.sigma_min < self.sigma_max < inf,
+            "range": isfinite(low) and isfinite(high) and low < high,
+            "spacing_mm": len(self.spacing_mm) == 2 and all(0 < size < inf for size in self.spacing_mm),
+            "orientation": len(self.orientation) == 3
+            and all(sum(letter in axis for letter in self.orientation) == 1 for axis in ("RL", "AP", "SI")),
+            "error_curve": levels == sorted(set(levels)) and all(0 < n < inf for pair in self.error_curve for n in pair),
         }
-        return cls(**(values | as_tuples))
+        return [f"{name} {'' if ' ' in name else getattr(self, name)}".strip() for name, fine in checks.items() if not fine]
 
 
 class Prior(ABC):
@@ -198,7 +225,7 @@ def read_card(name_or_path: str) -> PriorCard:
         raise InputError("the prior has no card beside it", where=path.name, hint="Keep the .json with the weights.")
     try:
         return PriorCard.from_dict(json.loads(path.read_text()))
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # not JSON, or not even text
         raise CorruptInput("the prior's card is not valid JSON", where=path.name) from error
 
 
@@ -217,7 +244,10 @@ def load_prior(name_or_path: str, *, device: str = "cpu", verify: bool = True) -
         weights = {key: value.float() for key, value in load_file(path).items()}
     except SafetensorError as error:
         raise CorruptInput("not a readable safetensors file", where=path.name) from error
-    denoiser = EDMDenoiser(UNetConfig.from_dict(card.architecture), card.sigma_data)
+    try:
+        denoiser = EDMDenoiser(UNetConfig.from_dict(card.architecture), card.sigma_data)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise InputError("the card's architecture cannot be built", where=path.name, found=card.architecture) from error
     try:
         denoiser.load_state_dict(weights)
     except RuntimeError as error:

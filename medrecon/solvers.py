@@ -39,11 +39,15 @@ def cg(
 ) -> CGResult:
     """Solve ``M x = rhs`` for a Hermitian positive (semi-)definite ``M``.
 
-    Stops when ``||rhs - M x|| <= tolerance * ||rhs||`` or after ``max_iterations``. Scalars are global: one pair
-    for the whole volume, whatever couples the slices. Hestenes and Stiefel 1952.
+    Stops when ``||rhs - M x|| <= tolerance * ||rhs||`` or after ``max_iterations``; the tolerance is at least the
+    rounding error of ``rhs``. Scalars are global: one pair for the whole volume, whatever couples the slices.
+    Hestenes and Stiefel 1952.
 
     Raises NonFinite, naming the iteration, when a NaN or infinity appears.
     """
+    # Where M is singular, what is left of the residual below this is rounding in its null space: a step along it
+    # would be of any length. Projections (masked Fourier, missing traces) get there in one iteration.
+    tolerance = max(tolerance, 4 * torch.finfo(rhs.dtype).eps)
     x = torch.zeros_like(rhs) if start is None else start.clone()
     residual = rhs - apply(x) if start is not None else rhs.clone()
     direction = residual.clone()

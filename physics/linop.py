@@ -103,7 +103,7 @@ class LinearOperator(ABC):
     def __matmul__(self, other: LinearOperator) -> LinearOperator:
         return Composition(self, other)
 
-    def __mul__(self, factor: float | Tensor) -> LinearOperator:
+    def __mul__(self, factor: complex | Tensor) -> LinearOperator:
         return Composition(Diagonal(self.range, factor), self)
 
     __rmul__ = __mul__
@@ -167,7 +167,13 @@ class Diagonal(LinearOperator):
 
     couples_slices = False
 
-    def __init__(self, space: Space, factor: float | Tensor) -> None:
+    def __init__(self, space: Space, factor: complex | Tensor) -> None:
+        shape = tuple(factor.shape) if isinstance(factor, Tensor) else ()
+        fits = len(shape) <= len(space.shape) and all(
+            n in (1, m) for n, m in zip(reversed(shape), reversed(space.shape), strict=False)
+        )
+        if not fits:
+            raise InputError("the factors do not fit the space", found=shape, expected=space.shape)
         self.domain = self.range = space
         self.factor = factor
 
@@ -175,7 +181,7 @@ class Diagonal(LinearOperator):
         return x * self.factor
 
     def _adjoint(self, y: Tensor) -> Tensor:
-        return y * (self.factor.conj() if isinstance(self.factor, Tensor) else self.factor)
+        return y * (self.factor.conj() if isinstance(self.factor, Tensor) else self.factor.conjugate())
 
 
 class Sum(LinearOperator):

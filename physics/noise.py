@@ -48,7 +48,7 @@ class PoissonNoise:
     electronic: float = 0.0
 
     def __post_init__(self) -> None:
-        if not self.photons > 0 or self.electronic < 0:
+        if not self.photons > 0 or not self.electronic >= 0:
             raise InputError(
                 "photons must be positive and electronic noise not negative", found=(self.photons, self.electronic)
             )
@@ -71,11 +71,19 @@ NoiseModel = GaussianNoise | PoissonNoise
 
 
 def noise_from_dict(values: dict) -> NoiseModel | None:
-    """The noise model that :func:`noise_to_dict` described; None for an empty dictionary."""
+    """The noise model that :func:`noise_to_dict` described; None for an empty dictionary.
+
+    Raises InputError for another kind and for missing, unknown or malformed parameters.
+    """
     if not values:
         return None
     settings = {key: value for key, value in values.items() if key != "kind"}
-    return noise_models.get(str(values.get("kind")))(**settings)
+    if values.get("kind") not in noise_models.names():
+        raise InputError("unknown noise model", found=values.get("kind"), expected=", ".join(noise_models.names()))
+    try:
+        return noise_models.get(str(values["kind"]))(**settings)
+    except TypeError as error:
+        raise InputError("malformed noise model", found=values) from error
 
 
 def noise_to_dict(model: NoiseModel | None) -> dict:

@@ -1,0 +1,1 @@
+"""Small operators, priors and problems with known answers, shared by the tests."""
