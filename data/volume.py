@@ -112,7 +112,7 @@ class Volume:
     def as_orientation(self, letters: str) -> Volume:
         """Axes permuted and flipped so that x, y and z grow towards ``letters``; every value stays in its place."""
         wanted = [a for c in letters.upper() for a in range(3) if c in (_POSITIVE[a], _NEGATIVE[a])]
-        if sorted(wanted) != [0, 1, 2]:
+        if len(letters) != 3 or sorted(wanted) != [0, 1, 2]:
             raise InputError("not an orientation", found=letters, expected="three letters such as LPS or RAS")
         axes = self.geometry._nearest_axes()
         order = [axes.index(world) for world in wanted]  # source column of each new column
