@@ -380,9 +380,7 @@ def _count(name: str, value: object) -> int:
     return int(number)
 
 
-def _grid(
-    shape: Sequence[int], spacing: Sequence[float]
-) -> tuple[tuple[int, int, int], tuple[float, float, float]]:
+def _grid(shape: Sequence[int], spacing: Sequence[float]) -> tuple[tuple[int, int, int], tuple[float, float, float]]:
     if len(shape) != 3 or len(spacing) != 3:
         raise InputError("shape and spacing have three entries", found=(shape, spacing), expected="(z, y, x) each")
     z, y, x = (_count("each size of the volume", n) for n in shape)

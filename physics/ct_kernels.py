@@ -98,9 +98,7 @@ def project(
     spill = aligned_floats(n_lanes)
     for top in range(0, steps, tile_rows):
         bottom = min(top + tile_rows, steps)
-        _fill_tile(
-            lanes, tile, image, top * step_stride + z, bottom - top, step_stride, width, pixel_stride, count
-        )
+        _fill_tile(lanes, tile, image, top * step_stride + z, bottom - top, step_stride, width, pixel_stride, count)
         for ray in range(begin, end):
             low, high = max(first[ray], top), min(last[ray], bottom)
             if low >= high:

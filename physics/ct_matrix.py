@@ -56,9 +56,7 @@ def joseph_matrix(geometry: CTGeometry, dtype: torch.dtype = torch.float32) -> t
     return _csr(row, column, value, shape, dtype), _csr(column, row, value, shape[::-1], dtype)
 
 
-def _csr(
-    row: np.ndarray, column: np.ndarray, value: np.ndarray, shape: tuple[int, int], dtype: torch.dtype
-) -> Tensor:
+def _csr(row: np.ndarray, column: np.ndarray, value: np.ndarray, shape: tuple[int, int], dtype: torch.dtype) -> Tensor:
     order = np.lexsort((column, row))
     starts = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=shape[0]))])
     with warnings.catch_warnings():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -53,7 +54,7 @@ class NumbaProjector:
         for rays in self.table:
             bounds = np.linspace(0, rays.size, blocks + 1).astype(int).tolist()
             for lanes, z, count in chunks:
-                for begin, end in zip(bounds[:-1], bounds[1:], strict=True):
+                for begin, end in pairwise(bounds):
                     where = (begin, end, rays.steps, rays.width, *self._strides(rays), slices, z, count)
                     tasks.append(
                         partial(project, lanes, image, data, rays.arrays, *where, min(FORWARD_ROWS, rays.steps))
@@ -74,8 +75,6 @@ class NumbaProjector:
             for lanes, z, count in slice_chunks(slices):
                 for top in range(0, rays.steps, ADJOINT_ROWS):
                     where = (top, min(top + ADJOINT_ROWS, rays.steps), rays.width, *self._strides(rays))
-                    tasks.append(
-                        partial(backproject, lanes, image, data, rays.arrays, *where, slices, z, count)
-                    )
+                    tasks.append(partial(backproject, lanes, image, data, rays.arrays, *where, slices, z, count))
             run_tasks(tasks)
         return out

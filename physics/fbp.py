@@ -156,7 +156,7 @@ def detector_places(geometry: CTGeometry, rows: range) -> tuple[np.ndarray, np.n
 
 def _back_project(geometry: CTGeometry, memory: Tensor, out: Tensor, top: int) -> None:
     """Add the sum over views of the filtered data to the rows of ``out``, by linear interpolation between columns."""
-    rows, width, slices = out.shape
+    rows, slices = out.shape[0], out.shape[2]
     column, weight = detector_places(geometry, range(top, top + rows))
     place = np.clip(column, -1, geometry.columns) + np.float32(_PAD)
     columns = geometry.columns + 2 * _PAD

@@ -136,9 +136,7 @@ def symmetric_detector(geometry: CTGeometry) -> tuple[CTGeometry, int, int]:
     before = extra if place[-1] > -place[0] else 0
     after = extra - before
     shift = 0.5 * (after - before) * geometry.column_spacing
-    wide = replace(
-        geometry, columns=geometry.columns + extra, detector_offset=geometry.detector_offset + shift
-    )
+    wide = replace(geometry, columns=geometry.columns + extra, detector_offset=geometry.detector_offset + shift)
     return wide, before, after
 
 
@@ -146,7 +144,7 @@ def _offset_weights(geometry: CTGeometry) -> np.ndarray:
     """Weight of each column in a full turn: one half, or a smooth step across the part that sees both sides."""
     if not _is_offset(geometry):
         return np.full(geometry.columns, 0.5)
-    place, near, far = _sides(geometry)
+    place, near, _ = _sides(geometry)
     if near < 0:
         raise InputError(
             "the detector does not reach the axis of rotation: filtered back-projection needs it to",

@@ -15,19 +15,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from llvmlite import ir
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba import extending
 from numba.core import cgutils, types
-from numba.extending import (
-    NativeValue,
-    intrinsic,
-    models,
-    register_model,
-    typeof_impl,
-    unbox,
-)
+from numba.extending import NativeValue, models, register_model, typeof_impl, unbox
 
 WIDTHS = (8, 16, 32, 64)
 _INT32 = ir.IntType(32)
+intrinsic: Any = extending.intrinsic  # its stubs do not know that the first argument is dropped
 
 
 class Lanes:

@@ -84,9 +84,7 @@ class EllipsoidPhantom:
         self, shape: tuple[int, int, int], spacing: tuple[float, float, float], subsamples: tuple[int, int, int]
     ) -> Tensor:
         """Mean of ``subsamples`` (z, y, x) points per voxel on a grid centred at the origin, 1/mm, float32."""
-        axes = [
-            ((np.arange(n * m) + 0.5) / m - n / 2) * s for n, m, s in zip(shape, subsamples, spacing, strict=True)
-        ]
+        axes = [((np.arange(n * m) + 0.5) / m - n / 2) * s for n, m, s in zip(shape, subsamples, spacing, strict=True)]
         out = np.empty(shape, np.float32)
         rows = max(1, _POINTS_AT_ONCE // (len(axes[1]) * len(axes[2]) * subsamples[0]))
         for top in range(0, shape[0], rows):
@@ -108,9 +106,9 @@ class EllipsoidPhantom:
         return total
 
 
-# Columns: value, semi-axes (x, y, z), centre (x, y, z) of the unit cube, rotation in degrees. The ellipses of L. A. Shepp
-# and B. F. Logan, IEEE Trans. Nucl. Sci. 21, 21-43 (1974), extended to 3D as in Kak and Slaney (1988), table 3.2, with
-# contrasts that the eye can see (P. A. Toft, PhD thesis, DTU 1996, section B.1). y points up in these tables.
+# Columns: value, semi-axes (x, y, z), centre (x, y, z) of the unit cube, rotation in degrees. The ellipses of
+# L. A. Shepp and B. F. Logan, IEEE Trans. Nucl. Sci. 21, 21-43 (1974), extended to 3D as in Kak and Slaney (1988),
+# table 3.2, with contrasts that the eye can see (P. A. Toft, PhD thesis, DTU 1996, section B.1). y points up here.
 _SHEPP_LOGAN = np.array(
     [
         (1.0, 0.69, 0.92, 0.81, 0.0, 0.0, 0.0, 0.0),
@@ -130,7 +128,8 @@ _SHEPP_LOGAN = np.array(
 def shepp_logan(radius: float = 100.0, attenuation: float = 0.04) -> EllipsoidPhantom:
     """A head of ellipsoids after Shepp and Logan.
 
-    ``radius`` is the half-width of the cube that holds it, mm; ``attenuation`` that of its skull, 1/mm (brain: a fifth).
+    ``radius`` is the half-width of the cube that holds it, mm; ``attenuation`` that of its skull, 1/mm, five times
+    that of its brain.
     """
     value, ax, ay, az, cx, cy, cz, degrees = _SHEPP_LOGAN.T
     return EllipsoidPhantom(
