@@ -131,24 +131,36 @@ class LeanUNet(nn.Module):
 class EDMDenoiser(nn.Module):
     """Preconditioning of Karras et al. 2022 (EDM, table 1): ``D(x, sigma)`` in network units.
 
-    Guide channels (all channels of the input beyond ``channels_out``) carry no noise and are only scaled to
-    unit variance. An untrained network returns ``c_skip * x``.
+    Without a guide the network corrects ``c_skip * x``. With one, it corrects the best linear combination of the
+    noisy slice (variance ``sigma^2``) and of the guide's own slice (variance ``guide_error^2``), so that it has to
+    learn only what neither of them knows. An untrained network returns that combination. One network serves both
+    cases: guide channels are zero where there is no guide.
     """
 
-    def __init__(self, config: UNetConfig, sigma_data: float) -> None:
+    def __init__(self, config: UNetConfig, sigma_data: float, guide_error: float = 0.1) -> None:
         super().__init__()
         self.network = LeanUNet(config)
-        self.sigma_data = sigma_data
+        self.sigma_data, self.guide_error = sigma_data, guide_error
+
+    @property
+    def guides(self) -> int:
+        """Number of guide channels."""
+        return self.network.config.channels_in - self.network.config.channels_out
 
     def forward(self, x: Tensor, sigma: Tensor, guide: Tensor | None = None) -> Tensor:
-        """Expected clean slices; ``sigma`` has shape ``(slices,)`` or ``(1,)``."""
-        noise_level, data = sigma[:, None, None, None], self.sigma_data
-        variance = noise_level**2 + data**2
-        scaled = x / variance.sqrt()
+        """Expected clean slices; ``sigma`` is ``(slices,)`` or ``(1,)``, ``guide`` ``(slices, guides, h, w)``."""
+        level = sigma[:, None, None, None]
+        scaled = x / (level**2 + self.sigma_data**2).sqrt()
         if guide is not None:
-            scaled = torch.cat([scaled, guide / data], dim=1)
+            scaled = torch.cat([scaled, guide / self.sigma_data], dim=1)
+            known, spread = guide[:, self.guides // 2, None], self.guide_error
+        else:
+            if self.guides:
+                scaled = torch.cat([scaled, scaled.new_zeros(()).expand(len(x), self.guides, *x.shape[2:])], dim=1)
+            known, spread = 0.0, self.sigma_data
+        variance = level**2 + spread**2
         output = self.network(scaled, sigma.log() / 4)
-        return x * (data**2 / variance) + output * (noise_level * data / variance.sqrt())
+        return (x * spread**2 + known * level**2) / variance + output * (level * spread / variance.sqrt())
 
 
 def count_parameters(module: nn.Module) -> int:

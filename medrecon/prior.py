@@ -45,6 +45,7 @@ class PriorCard:
     spacing_mm: tuple[float, float]
     architecture: dict
     sigma_data: float
+    guide_error: float = 0.1
     orientation: str = "LPS"
     modality: str = "ct"
     error_curve: tuple[tuple[float, float], ...] = ()
@@ -171,8 +172,7 @@ class NetworkPrior(Prior):
     @property
     def guides(self) -> int:
         """Number of guide channels that the network was trained with."""
-        config = self.denoiser.network.config
-        return config.channels_in - config.channels_out
+        return self.denoiser.guides
 
     def to(self, device: str) -> NetworkPrior:
         """Move the weights to a device."""
@@ -185,8 +185,8 @@ class NetworkPrior(Prior):
         scale, offset = self.card.scale, self.card.offset
         level = torch.tensor([sigma / scale], dtype=torch.float32, device=x.device)
         noisy = (x - offset) / scale
-        if self.guides:
-            guide = torch.zeros_like(noisy).expand(-1, self.guides, -1, -1) if guide is None else (guide - offset) / scale
+        if guide is not None:
+            guide = (guide - offset) / scale if self.guides else None
         height, width = x.shape[-2:]
         multiple = self.denoiser.network.config.multiple
         padding = (0, -width % multiple, 0, -height % multiple)
@@ -194,7 +194,7 @@ class NetworkPrior(Prior):
         for start in range(0, len(x), self.batch):
             piece = functional.pad(noisy[start : start + self.batch], padding, mode="replicate")
             extra = None
-            if self.guides and guide is not None:
+            if guide is not None:
                 extra = functional.pad(guide[start : start + self.batch], padding, mode="replicate")
             piece = piece.contiguous(memory_format=torch.channels_last)
             pieces.append(self.denoiser(piece, level, extra)[..., :height, :width])
@@ -245,7 +245,7 @@ def load_prior(name_or_path: str, *, device: str = "cpu", verify: bool = True) -
     except SafetensorError as error:
         raise CorruptInput("not a readable safetensors file", where=path.name) from error
     try:
-        denoiser = EDMDenoiser(UNetConfig.from_dict(card.architecture), card.sigma_data)
+        denoiser = EDMDenoiser(UNetConfig.from_dict(card.architecture), card.sigma_data, card.guide_error)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise InputError("the card's architecture cannot be built", where=path.name, found=card.architecture) from error
     try:
