@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor
 
 from medrecon.physics.linop import LinearOperator, Space
+from medrecon.physics.threads import has_numba, run_tasks
 
 
 class Differences(LinearOperator):
@@ -46,25 +50,27 @@ class Differences(LinearOperator):
         """``D'D x`` in one pass."""
         if not _fusible(x):
             return self._adjoint(self._forward(x))
-        from medrecon import tv_kernels
+        from medrecon.physics import difference_kernels
 
         order = _layout(x)
         source = x.permute(order).contiguous()
         out = torch.empty_like(source)
-        tv_kernels.gram(source.numpy(), *(self.factors[a] for a in order), out.numpy())
+        factors = (self.factors[axis] for axis in order)
+        _in_parts(difference_kernels.gram, len(out), source.numpy(), *factors, out.numpy())
         return out.permute(_inverse(order))
 
     def adjoint_of_difference(self, z: Tensor, u: Tensor) -> Tensor:
         """``D'(z - u)`` in one pass."""
         if not _fusible(z):
             return self._adjoint(z - u)
-        from medrecon import tv_kernels
+        from medrecon.physics import difference_kernels
 
         order = _layout(z[0])
         first, second = _ordered(z, order), _ordered(u, order)
         out = torch.empty_like(first[0])
         factors = (self.factors[axis] for axis in order)
-        tv_kernels.divergence(first.numpy(), second.numpy(), order, *factors, out.numpy())
+        arrays = (first.numpy(), second.numpy())
+        _in_parts(difference_kernels.divergence, len(out), *arrays, order, *factors, out.numpy())
         return out.permute(_inverse(order))
 
     def shrink_update(
@@ -79,19 +85,26 @@ class Differences(LinearOperator):
             length = torch.linalg.vector_norm(v, dim=0).clamp_min(threshold) if threshold > 0 else 1.0
             split = v * (1 - threshold / length)
             return split, v - split
-        from medrecon import tv_kernels
+        from medrecon.physics import difference_kernels
 
         order = _layout(x)
         split, dual = _ordered(z, order), _ordered(u, order)
         arrays = (t.numpy() for t in (x.permute(order).contiguous(), split, dual))
         factors = (self.factors[axis] for axis in order)
-        tv_kernels.shrink_update(*arrays, order, *factors, threshold, relaxation)
+        _in_parts(difference_kernels.shrink_update, split.shape[1], *arrays, order, *factors, threshold, relaxation)
         back = (0, *(1 + axis for axis in _inverse(order)))
         return split.permute(back), dual.permute(back)
 
 
+def _in_parts(kernel: Callable[..., None], size: int, *arguments: object) -> None:
+    """Run a kernel on ranges of the first axis, one for each thread."""
+    parts = min(torch.get_num_threads(), size)
+    ends = [size * part // parts for part in range(parts + 1)]
+    run_tasks([partial(kernel, *arguments, low, high) for low, high in zip(ends, ends[1:], strict=False)])
+
+
 def _fusible(x: Tensor) -> bool:
-    return x.device.type == "cpu" and x.dtype == torch.float32
+    return x.device.type == "cpu" and x.dtype == torch.float32 and has_numba()
 
 
 def _layout(x: Tensor) -> tuple[int, ...]:

@@ -1,7 +1,8 @@
 """Fused loops for total variation on CPU: each makes one pass over memory where tensor code makes ten.
 
 All work on contiguous float32 arrays ``(a, b, c)``, whatever those axes mean; ``f0, f1, f2`` multiply the forward
-differences along them (0 leaves an axis out). Borders are Neumann. Results do not depend on the thread count.
+differences along them (0 leaves an axis out). Borders are Neumann. A call fills ``low <= i < high`` of the first axis
+alone, so that calls on disjoint ranges can run side by side and give the same bits as one call.
 """
 
 from __future__ import annotations
@@ -10,12 +11,12 @@ import numba
 import numpy as np
 
 
-@numba.njit(parallel=True, fastmath=True, cache=True)
-def gram(x, f0, f1, f2, out):  # noqa: ANN001, ANN201 - numba infers the types
+@numba.njit(nogil=True, fastmath=True, cache=True)
+def gram(x, f0, f1, f2, out, low, high):  # noqa: ANN001, ANN201 - numba infers the types
     """``out = D'D x`` for the factors given."""
     n0, n1, n2 = x.shape
     g0, g1, g2 = np.float32(f0 * f0), np.float32(f1 * f1), np.float32(f2 * f2)
-    for i in numba.prange(n0):
+    for i in range(low, high):
         for j in range(n1):
             for k in range(n2):
                 out[i, j, k] = 0
@@ -40,13 +41,13 @@ def gram(x, f0, f1, f2, out):  # noqa: ANN001, ANN201 - numba infers the types
                     out[i, j, k] += g2 * (x[i, j, k] - x[i, j, k + 1])
 
 
-@numba.njit(parallel=True, fastmath=True, cache=True)
-def divergence(z, u, order, f0, f1, f2, out):  # noqa: ANN001, ANN201
+@numba.njit(nogil=True, fastmath=True, cache=True)
+def divergence(z, u, order, f0, f1, f2, out, low, high):  # noqa: ANN001, ANN201
     """``out = D'(z - u)``; z and u are ``(3, a, b, c)``; ``order[i]`` is the component of loop axis i."""
     _, n0, n1, n2 = z.shape
     p, q, r = order
     g0, g1, g2 = np.float32(f0), np.float32(f1), np.float32(f2)
-    for i in numba.prange(n0):
+    for i in range(low, high):
         for j in range(n1):
             for k in range(n2):
                 out[i, j, k] = 0
@@ -71,8 +72,8 @@ def divergence(z, u, order, f0, f1, f2, out):  # noqa: ANN001, ANN201
                     out[i, j, k] -= g2 * (z[r, i, j, k] - u[r, i, j, k])
 
 
-@numba.njit(parallel=True, fastmath=True, cache=True)
-def shrink_update(x, z, u, order, f0, f1, f2, threshold, relaxation):  # noqa: ANN001, ANN201
+@numba.njit(nogil=True, fastmath=True, cache=True)
+def shrink_update(x, z, u, order, f0, f1, f2, threshold, relaxation, low, high):  # noqa: ANN001, ANN201
     """One split and dual update of ADMM, in place: isotropic shrinkage of the gradient by ``threshold``."""
     n0, n1, n2 = x.shape
     p, q, r = order
@@ -80,7 +81,7 @@ def shrink_update(x, z, u, order, f0, f1, f2, threshold, relaxation):  # noqa: A
     g0, g1, g2 = over * np.float32(f0), over * np.float32(f1), over * np.float32(f2)
     t = np.float32(threshold)
     one, zero, tiny = np.float32(1), np.float32(0), np.float32(1e-20)
-    for i in numba.prange(n0):
+    for i in range(low, high):
         up = min(i + 1, n0 - 1)
         for j in range(n1):
             right = min(j + 1, n1 - 1)
