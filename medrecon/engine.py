@@ -14,12 +14,13 @@ from torch import Tensor
 from medrecon import __version__
 from medrecon.checkpoint import Progress, empty_progress, load_progress, run_key, save_progress
 from medrecon.data.volume import Volume, affine_between
-from medrecon.errors import NonFinite, UsageError
+from medrecon.errors import NonFinite, Stopped, UsageError
 from medrecon.noise import KeyedNoise
 from medrecon.prior import check_compatible
 from medrecon.problem import Problem, System
 from medrecon.registry import unknown_name
 from medrecon.samplers import Sampler, State, samplers
+from medrecon.selection import CLASSICAL, Selection, select
 
 _CHECKPOINT_SECONDS = 15.0
 
@@ -135,6 +136,11 @@ def reconstruct(
         A NaN appeared; the message names the step, and the checkpoint holds the last good state.
     """
     began = time.perf_counter()
+    selection = None
+    if method == "auto":
+        selection = _select(problem, seed, callback)
+        method = selection.method
+        settings = settings if method != CLASSICAL else {}
     sampler = make_sampler(method, settings)
     if samples < 1:
         raise UsageError("at least one sample is needed", found=samples)
@@ -176,6 +182,8 @@ def reconstruct(
     assessment: dict[str, object] = {"discrepancy": system.discrepancy(mean)}
     if baseline is not None:
         assessment["baseline_discrepancy"] = system.discrepancy(baseline)
+    if selection is not None:
+        assessment["selection"] = {"method": method, "reason": selection.reason, "errors": selection.errors}
     return Result(
         volume=run.volume(mean),
         status="done" if progress.sample == samples else "stopped",
@@ -197,6 +205,27 @@ def reconstruct(
         baseline_method=baseline_method,
         spread=spread,
     )
+
+
+def _select(problem: Problem, seed: int, callback: Callback | None) -> Selection:
+    """Both candidates on a share of the data; the classical volume is the start of the other."""
+    classical: list[Volume] = []
+
+    def solve(reduced: Problem, method: str) -> Tensor:
+        start = classical[0] if classical and method != CLASSICAL else None
+        result = reconstruct(
+            reduced, method, quantity=reduced.quantity, seed=seed, start=start, callback=callback and _renamed(callback)
+        )
+        if result.status != "done":
+            raise Stopped("stopped during the held-out test", hint="Choose a --method to leave the test out.")
+        classical.append(result.volume)
+        return torch.from_numpy(result.volume.array)
+
+    return select(problem, solve)
+
+
+def _renamed(callback: Callback) -> Callback:
+    return lambda report: callback(replace(report, stage=f"held-out test: {report.stage}"))
 
 
 def _default_quantity(problem: Problem) -> str:

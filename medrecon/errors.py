@@ -81,3 +81,9 @@ class NonFinite(SolveError):
 
 class Diverged(SolveError):
     """An iteration that should converge grew instead."""
+
+
+class Stopped(MedreconError):
+    """The user stopped a run before it had a volume to keep."""
+
+    exit_code = 130

@@ -53,6 +53,8 @@ class Problem:
     lower_bound: float | None = None
     water: float = WATER
     regulariser: Regulariser | None = None
+    used: Tensor | None = None
+    """Data to use: 1 or 0, broadcastable to ``y``; held-out tests set some to 0."""
 
     def __post_init__(self) -> None:
         self.op.range.check(self.y, "measured data")
@@ -68,6 +70,10 @@ class Problem:
         """The problem in units of the prior, whitened, with an operator of norm one."""
         scale, offset = self._units()
         whitener = self.noise_model.weights(self.y).sqrt() if self.noise_model else torch.ones_like(self.y)
+        data_count = self.y.numel()
+        if self.used is not None:
+            whitener = whitener * self.used
+            data_count = int(self.used.expand_as(self.y).sum())
         residual = self.y if offset == 0 else self.y - self.op(torch.full(self.op.domain.shape, offset))
         length = abs(scale) * Composition(Diagonal(self.op.range, whitener), self.op).norm()
         if not length > 0:
@@ -76,6 +82,7 @@ class Problem:
             op=Composition(Diagonal(self.op.range, whitener * (scale / length)), self.op),
             y=residual * whitener / length,
             noise_level=1 / length if self.noise_model else 0.0,
+            data_count=data_count,
             scale=scale,
             offset=offset,
             geometry=self.geometry,
@@ -105,6 +112,7 @@ class System:
     op: LinearOperator
     y: Tensor
     noise_level: float
+    data_count: int
     scale: float
     offset: float
     geometry: Geometry
@@ -140,7 +148,7 @@ class System:
         """
         residual = float(torch.linalg.vector_norm(self.data_residual(x)))
         if self.noise_level > 0:
-            return residual / (self.noise_level * self.y.numel() ** 0.5)
+            return residual / (self.noise_level * self.data_count**0.5)
         return residual / float(torch.linalg.vector_norm(self.y))
 
     def total_variation(self, axes: tuple[int, ...] = (0, 1, 2)) -> TotalVariation:
