@@ -53,7 +53,7 @@ HU_WINDOWS = {
 def windows_for(volume: Volume) -> list[Window]:
     """The presets worth showing for this volume, the most telling first.
 
-    CT: chest presets where a fair part of the body is lung, head presets where the body is small, else the general ones.
+    CT: chest presets where a fair part of the body is lung, head presets where the body is small, else general ones.
     Other quantities: the range from the 0.5th to the 99.5th percentile, and its darker half.
     """
     values = volume.array
@@ -63,7 +63,9 @@ def windows_for(volume: Volume) -> list[Window]:
         return [Window("full range", low, high), Window("dark half", low, (low + high) / 2)]
     body = body_mask(volume)
     lung = float(np.mean((values[body] > -950) & (values[body] < -600))) if body.any() else 0.0
-    width = max((side.stop - side.start) * s for side, s in list(zip(_extent(body), volume.geometry.spacing, strict=True))[1:])
+    width = max(
+        (side.stop - side.start) * s for side, s in list(zip(_extent(body), volume.geometry.spacing, strict=True))[1:]
+    )
     if lung > 0.08:
         names = ["mediastinum", "lung", "bone"]
     elif width < 260:
@@ -240,7 +242,7 @@ def _logarithmic(axes: Axes, values: Sequence[float]) -> None:
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     axes.set_yscale("log")
-    if max(values) < 1000 * min(values) and 1e-3 < min(values) and max(values) < 1e5:
+    if max(values) < 1000 * min(values) and min(values) > 1e-3 and max(values) < 1e5:
         axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axes.yaxis.set_minor_formatter(NullFormatter())

@@ -1,0 +1,236 @@
+"""One reconstruction from a file to files: what `medrecon recon` and the demo do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from medrecon.cli import console, options, running
+from medrecon.cli.stored import Beside, stored_report
+from medrecon.errors import UsageError
+
+if TYPE_CHECKING:
+    from medrecon.data.scan import Scan
+    from medrecon.data.volume import Geometry, Volume
+    from medrecon.engine import Result
+    from medrecon.prior import NetworkPrior
+    from medrecon.problem import Problem
+
+_PREVIEW_MARGIN = 3  # neighbours on either side of a previewed slice: the coupling along z needs them
+
+
+@dataclass(frozen=True)
+class Job:
+    """One reconstruction from a file to files."""
+
+    data: Path
+    output: Path
+    config: options.RunConfig
+    overwrite: bool = False
+    preview: int | None = None
+    truth: Path | None = None
+
+    # --- before anything is computed --------------------------------------------------------------------------
+    def check_targets(self) -> None:
+        """Everything that will be written can be written. Raises UsageError where not."""
+        from medrecon.data import Volume
+        from medrecon.data.atomic import check_target
+        from medrecon.data.formats import writer_for
+
+        writer_for(self.output, Volume)
+        beside = Beside(self.output)
+        targets = [self.output, beside.named("baseline")]
+        if (self.config.samples or 1) > 1:
+            targets.append(beside.named("spread"))
+        if self.config.report is not None:
+            running.check_is_file_name(Path(self.config.report), ".html")
+            targets.append(Path(self.config.report))
+        for target in targets:
+            check_target(target, overwrite=self.overwrite)
+
+    def prepare_checkpoint(self, resume: bool) -> None:
+        """A checkpoint that is not asked for is removed; one that is asked for and absent is said."""
+        checkpoint = Beside(self.output).checkpoint
+        if not resume:
+            checkpoint.unlink(missing_ok=True)
+        elif not checkpoint.exists():
+            console.remark("there is no interrupted run of this output: starting from the beginning")
+
+    # --- parts ------------------------------------------------------------------------------------------------
+    def scan(self) -> Scan:
+        """The measured data, those of the previewed slices where one is asked for."""
+        from medrecon.data import read_scan
+        from medrecon.scans import cut_slices
+
+        scan = read_scan(self.data)
+        if self.preview is None:
+            return scan
+        slices = scan.volume_geometry.shape[0]
+        if not 0 <= self.preview < slices:
+            raise UsageError("there is no such slice", found=self.preview, expected=f"0 to {slices - 1}")
+        return cut_slices(scan, max(0, self.preview - _PREVIEW_MARGIN), min(slices, self.preview + _PREVIEW_MARGIN + 1))
+
+    def grid(self, scan: Scan) -> Geometry | None:
+        """The output grid that the options ask for; None for that of the scan."""
+        from medrecon.data import read_volume
+        from medrecon.scans import grid_like, grid_of
+
+        config = self.config
+        if config.like is not None:
+            if config.voxel is not None or config.shape is not None:
+                raise UsageError("--like excludes --voxel and --shape")
+            if self.preview is not None:
+                raise UsageError("--preview-slice goes with the grid of the scan", hint="Leave --like out.")
+            return grid_like(scan, read_volume(config.like).geometry)
+        if config.voxel is None and config.shape is None:
+            return None
+        voxel = None if config.voxel is None else options.numbers(config.voxel, what="--voxel", counts=(1, 3))
+        shape = options.shape_of(config.shape)
+        if self.preview is not None and shape is not None:
+            shape = (scan.volume_geometry.shape[0], shape[1], shape[2])
+        return grid_of(scan, shape, voxel)
+
+    def prepared(self) -> tuple[Scan, Problem, NetworkPrior | None]:
+        """Scan, problem and prior. Raises InputError or UsageError where they do not fit."""
+        from medrecon.scans import problem_from_scan
+
+        options.quantity_name(self.config.quantity)
+        self.method_settings()
+        device = running.device_name(self.config.device or "auto")
+        scan = self.scan()
+        prior = running.chosen_prior(self.config.prior, scan.modality, device)
+        problem = problem_from_scan(scan, prior=prior, grid=self.grid(scan))
+        if device != "cpu":
+            problem = replace(problem, y=problem.y.to(device))
+        return scan, problem, prior
+
+    def method_settings(self) -> dict[str, object]:
+        """The settings of the method, with ``steps`` under the name that the method gives it.
+
+        Raises UsageError for unknown or malformed ones.
+        """
+        from medrecon.engine import make_sampler
+        from medrecon.samplers import samplers
+
+        method, settings = self.config.method or "auto", dict(self.config.settings or {})
+        if self.config.steps is not None:
+            known = {f.name for f in fields(samplers.get(method))}
+            name = next((n for n in ("steps", "iterations") if n in known), None)
+            if name is None:
+                raise UsageError(f"method {method} has no steps", hint="Leave --steps out.")
+            if name in settings:
+                raise UsageError(f"--steps and --set {name}=... say the same thing twice")
+            settings[name] = self.config.steps
+        make_sampler(method, settings)
+        return settings
+
+    # --- the run ----------------------------------------------------------------------------------------------
+    def execute(self) -> dict[str, object]:
+        """Reconstruct and write everything; returns the summary of the run."""
+        from medrecon.data import write
+        from medrecon.report import write_report
+
+        config, beside = self.config, Beside(self.output)
+        scan, problem, prior = self.prepared()
+        quantity = options.quantity_name(config.quantity) or ("HU" if scan.modality == "ct" else None)
+        result = running.run(
+            problem,
+            config.method or "auto",
+            self.method_settings(),
+            quantity=quantity,
+            samples=config.samples or 1,
+            seed=config.seed or 0,
+            checkpoint=None if self.preview is not None else beside.checkpoint,
+        )
+        record = self._record(scan, problem, result, prior if result.provenance.get("prior") else None)
+        volumes = {"result": result.volume, "baseline": result.baseline, "spread": result.spread}
+        files = {"result": self.output, "baseline": beside.named("baseline"), "spread": beside.named("spread")}
+        written = {}
+        for name, volume in volumes.items():
+            if volume is not None:
+                shown = self._as_written(volume, scan)
+                about = record if name == "result" else _companion_record(record, name, result)
+                write(files[name], shown, overwrite=self.overwrite, provenance=about)
+                written[name] = str(files[name])
+        if config.report is not None:
+            data = stored_report(self.output, self.truth)
+            written["report"] = str(write_report(config.report, data, overwrite=self.overwrite))
+        beside.checkpoint.unlink(missing_ok=True)
+        return {
+            "output": written.pop("result"),
+            **written,
+            "method": result.method,
+            "status": result.status,
+            "samples": config.samples or 1,
+            "seed": config.seed or 0,
+            "quantity": result.volume.quantity,
+            **result.assessment,
+            "baseline_method": result.baseline_method,
+            "noise_known": problem.noise_model is not None,
+            "seconds": _seconds(result),
+        }
+
+    def _record(self, scan: Scan, problem: Problem, result: Result, prior: NetworkPrior | None) -> dict[str, object]:
+        """What NAME.json says of the run."""
+        from medrecon.data.provenance import describe_run
+        from medrecon.scans import residual_per_view
+        from medrecon.simulate import describe_simulation
+
+        settings = result.provenance.get("settings")
+        views, slices, _ = scan.data.shape
+        part = f"{slices} slices" if self.preview is None else f"preview of slice {self.preview}"
+        data = {
+            "title": f"{self.data.name}: {views} views, {part}",
+            "modality": scan.modality,
+            "shape": scan.data.shape,
+            "note": describe_simulation(scan),
+        }
+        return describe_run(
+            inputs=[self.data],
+            weights=running.prior_file(prior, self.config.prior),
+            settings={"method": result.method, **(settings if isinstance(settings, dict) else {})},
+            seed=self.config.seed,
+            residual=result.assessment | {"noise": scan.noise},
+            timings={"seconds": _seconds(result)},
+            extra={
+                "status": result.status,
+                "method": result.method,
+                "baseline_method": result.baseline_method,
+                "run": result.provenance,
+                "data": data,
+                "history": result.stats,
+                "residual_per_view": residual_per_view(problem, result.volume),
+            },
+        )
+
+    def _as_written(self, volume: Volume, scan: Scan) -> Volume:
+        """In the axes of --like or of the source; the previewed slice alone where one is asked for."""
+        from medrecon.data import read_volume
+        from medrecon.scans import in_source_orientation
+
+        if self.preview is not None:
+            volume = _one_slice(volume, min(self.preview, _PREVIEW_MARGIN))
+        if self.config.like is not None:
+            return volume.as_orientation(read_volume(self.config.like).geometry.orientation)
+        return in_source_orientation(volume, scan)
+
+
+def _one_slice(volume: Volume, index: int) -> Volume:
+    from medrecon.data.volume import Geometry, Volume
+
+    affine = volume.geometry.affine.copy()
+    affine[:3, 3] += affine[:3, 2] * index
+    shape = (1, *volume.geometry.shape[1:])
+    return Volume(volume.array[index : index + 1].copy(), Geometry(shape, affine), volume.quantity, volume.meta)
+
+
+def _seconds(result: Result) -> float:
+    return float(str(result.provenance.get("seconds", 0.0)))
+
+
+def _companion_record(record: dict[str, object], name: str, result: Result) -> dict[str, object]:
+    """The record of the baseline or the spread: where it comes from, without repeating the run's history."""
+    kept = ("versions", "seed", "inputs", "weights", "peak_memory_bytes", "data")
+    method = result.baseline_method if name == "baseline" else result.method
+    return {key: record[key] for key in kept if key in record} | {"role": name, "method": method}

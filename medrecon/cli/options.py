@@ -1,0 +1,165 @@
+"""Options that several commands share, and the parsing of what they hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medrecon.errors import InputError, UsageError
+from medrecon.registry import unknown_name
+
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing output files.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead of text.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Same seed, same result.")]
+Output = Annotated[Path, typer.Option("--output", "-o", help="File to write; its suffix picks the format.")]
+
+_QUANTITIES = {"hu": "HU", "mu": "1/mm", "1/mm": "1/mm", "a.u.": "a.u."}
+
+
+def quantity_name(text: str | None) -> str | None:
+    """``HU`` or ``mu`` as the package calls it. Raises UsageError for anything else."""
+    if text is None:
+        return None
+    if text.lower() not in _QUANTITIES:
+        raise UsageError("unknown quantity", found=text, expected="HU or mu (linear attenuation, 1/mm)")
+    return _QUANTITIES[text.lower()]
+
+
+def numbers(text: str, *, what: str, counts: tuple[int, ...]) -> tuple[float, ...]:
+    """``"2"`` or ``"3,2,2"`` as numbers. Raises UsageError unless there are as many as one of ``counts``."""
+    try:
+        values = tuple(float(part) for part in text.replace("x", ",").split(","))
+    except ValueError:
+        values = ()
+    if len(values) not in counts:
+        raise UsageError(f"{what} is not understood", found=text, expected="numbers separated by commas: Z,Y,X")
+    return values
+
+
+def shape_of(text: str | None) -> tuple[int, int, int] | None:
+    """``"48,128,128"`` as a shape ``(z, y, x)``."""
+    if text is None:
+        return None
+    values = numbers(text, what="--shape", counts=(3,))
+    if any(value != int(value) or value < 1 for value in values):
+        raise UsageError("--shape takes positive whole numbers", found=text)
+    return int(values[0]), int(values[1]), int(values[2])
+
+
+def settings_of(pairs: list[str] | None) -> dict[str, object]:
+    """``key=value`` pairs, the values read as YAML scalars or lists. Raises UsageError for anything else."""
+    settings: dict[str, object] = {}
+    for pair in pairs or []:
+        key, equals, text = pair.partition("=")
+        if not equals or not key.strip():
+            raise UsageError("--set takes key=value", found=pair, hint="For example --set steps=30.")
+        settings[key.strip()] = scalar(text)
+    return settings
+
+
+def scalar(text: str) -> object:
+    """One YAML value; ``1e5`` is a number too, which YAML 1.1 reads as text."""
+    import yaml
+
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UsageError("a value is not valid YAML", found=text) from error
+    return _with_numbers(value)
+
+
+def _with_numbers(value: object) -> object:
+    if isinstance(value, list):
+        return [_with_numbers(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _with_numbers(item) for key, item in value.items()}
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What `recon` can be told, on the command line or in a file; None where nothing was said."""
+
+    method: str | None = None
+    prior: str | None = None
+    steps: int | None = None
+    samples: int | None = None
+    seed: int | None = None
+    device: str | None = None
+    quantity: str | None = None
+    like: str | None = None
+    voxel: str | None = None
+    shape: str | None = None
+    report: str | None = None
+    settings: dict[str, object] | None = None
+
+    def over(self, other: RunConfig) -> RunConfig:
+        """What this configuration says, and ``other`` where it says nothing; settings are merged key by key."""
+        said = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
+        said["settings"] = (other.settings or {}) | (self.settings or {})
+        return replace(other, **said)
+
+
+_DEFAULTS = RunConfig(method="auto", samples=1, seed=0, device="auto", settings={})
+
+
+def resolved(command_line: RunConfig, file: Path | None) -> RunConfig:
+    """The command line over the file over the defaults."""
+    stored = read_config(file) if file is not None else RunConfig()
+    return command_line.over(stored.over(_DEFAULTS))
+
+
+def read_config(path: Path) -> RunConfig:
+    """A run's configuration from YAML: the long options of `recon` without their dashes, and ``settings``.
+
+    Raises
+    ------
+    InputError
+        There is no such file.
+    UsageError
+        Not YAML, an unknown key, or a value of the wrong kind.
+    """
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError("the configuration cannot be read", where=path.name, found=error.strerror) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        place = getattr(error, "problem_mark", None)
+        line = f"line {place.line + 1}" if place is not None else None
+        raise UsageError("the configuration is not valid YAML", where=path.name, found=line) from error
+    if content is None:
+        return RunConfig()
+    if not isinstance(content, dict):
+        raise UsageError(
+            "a configuration is a list of `key: value` lines", where=path.name, found=type(content).__name__
+        )
+    return RunConfig(**{str(key): _checked(str(key), value, path.name) for key, value in content.items()})  # type: ignore[arg-type]
+
+
+_KINDS: dict[str, type | tuple[type, ...]] = {"steps": int, "samples": int, "seed": int, "settings": dict}
+
+
+def _checked(key: str, value: object, where: str) -> object:
+    """One entry of a configuration, in the form of the command line."""
+    known = [f.name for f in fields(RunConfig)]
+    if key not in known:
+        raise unknown_name(f"key in {where}:", key, known)
+    if value is None:
+        return None
+    if key in ("voxel", "shape"):
+        return ",".join(str(part) for part in value) if isinstance(value, list) else str(value)
+    kind = _KINDS.get(key, str)
+    if not isinstance(value, kind) or isinstance(value, bool):
+        expected = {int: "a whole number", dict: "key: value lines", str: "text"}[kind]  # type: ignore[index]
+        raise UsageError(f"{key} has the wrong type", where=where, found=repr(value), expected=expected)
+    return _with_numbers(value) if key == "settings" else value

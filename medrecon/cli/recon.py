@@ -1,0 +1,119 @@
+"""`medrecon recon`: measured data in, a volume out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medrecon.cli import console, options
+from medrecon.cli.job import Job
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("recon", short_help="Reconstruct a volume from measured data.")(recon)
+
+
+def recon(
+    data: Annotated[
+        Path, typer.Argument(metavar="INPUT", help="Measured data: any file or folder that a reader knows.")
+    ],
+    output: options.Output,
+    method: Annotated[str | None, typer.Option("--method", help="See `medrecon methods`. [auto]")] = None,
+    prior: Annotated[
+        str | None, typer.Option("--prior", help="Name or .safetensors file; see `medrecon priors`.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Steps, or iterations, of the method.")] = None,
+    samples: Annotated[
+        int | None, typer.Option("--samples", min=1, help="Independent samples: their mean and their spread. [1]")
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Same seed, same result. [0]")] = None,
+    device: Annotated[str | None, typer.Option("--device", help="auto, cpu or cuda:0. [auto]")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of the method; may be repeated.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="YAML file with these options and `settings`.")
+    ] = None,
+    like: Annotated[str | None, typer.Option("--like", help="Take the output grid from this volume.")] = None,
+    voxel: Annotated[str | None, typer.Option("--voxel", metavar="MM", help="Pixel size, or Z,Y,X, in mm.")] = None,
+    shape: Annotated[
+        str | None, typer.Option("--shape", metavar="Z,Y,X", help="Size of the output, in voxels.")
+    ] = None,
+    quantity: Annotated[str | None, typer.Option("--quantity", help="HU or mu (1/mm) in the output. [HU]")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that was interrupted.")] = False,
+    overwrite: options.Overwrite = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would cost, and stop.")] = False,
+    preview_slice: Annotated[
+        int | None, typer.Option("--preview-slice", metavar="Z", help="Reconstruct this slice only.")
+    ] = None,
+    report: Annotated[str | None, typer.Option("--report", help="Write the report to this .html file.")] = None,
+    as_json: options.Json = False,
+) -> None:
+    """Reconstruct a volume from INPUT.
+
+    Beside OUTPUT stand NAME.json (settings, hashes, residual), NAME-baseline (the classical volume that the result is
+    to be judged against) and, with --samples, NAME-spread (the standard deviation).
+    """
+    said = options.RunConfig(
+        method=method, prior=prior, steps=steps, samples=samples, seed=seed, device=device, quantity=quantity,
+        like=like, voxel=voxel, shape=shape, report=report, settings=options.settings_of(settings),
+    )  # fmt: skip
+    job = Job(data, output, options.resolved(said, config), overwrite=overwrite, preview=preview_slice)
+    if dry_run:
+        _show_plan(job, as_json)
+        return
+    job.check_targets()
+    job.prepare_checkpoint(resume)
+    summary = job.execute()
+    if as_json:
+        console.result_json(summary)
+    else:
+        console.result(_text(summary))
+
+
+def _text(summary: dict[str, object]) -> str:
+    unit = "times the noise" if summary["noise_known"] else "of the data"
+    rows = [
+        ("volume", f"{summary['output']}"),
+        ("method", f"{summary['method']}, {float(str(summary['seconds'])):.1f} s"),
+        ("residual", f"{float(str(summary['discrepancy'])):.3f} {unit}"),
+    ]
+    if "baseline_discrepancy" in summary:
+        rows.append(
+            ("baseline", f"{summary['baseline_method']}, {float(str(summary['baseline_discrepancy'])):.3f} {unit}")
+        )
+    rows += [(name, str(summary[name])) for name in ("spread", "report") if name in summary]
+    return console.table(rows)
+
+
+def _show_plan(job: Job, as_json: bool) -> None:
+    from medrecon.planning import plan
+
+    scan, problem, _ = job.prepared()
+    estimate = plan(problem, job.config.method or "auto", job.method_settings(), samples=job.config.samples or 1)
+    values = {
+        "input": job.data.name,
+        "method": estimate.method,
+        "shape": problem.geometry.shape,
+        "data_shape": scan.data.shape,
+        "evaluations_per_slice": estimate.evaluations,
+        "evaluations": estimate.evaluations * problem.geometry.shape[0],
+        "seconds": round(estimate.seconds, 1),
+        "memory_mib": round(estimate.memory_mib),
+        "dry_run": True,
+    }
+    if as_json:
+        console.result_json(values)
+        return
+    rows = [
+        ("method", estimate.method),
+        ("volume", f"{' x '.join(map(str, problem.geometry.shape))} (z, y, x)"),
+        ("data", f"{' x '.join(map(str, scan.data.shape))} (views, slices, columns)"),
+        ("evaluations", f"{estimate.evaluations} of the prior for each slice"),
+        ("time", f"about {estimate.seconds:.0f} s"),
+        ("memory", f"about {estimate.memory_mib:.0f} MiB"),
+    ]
+    console.result(console.table(rows))

@@ -1,0 +1,122 @@
+"""`medrecon simulate`: measured data from a known volume."""
+
+from __future__ import annotations
+
+import math
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medrecon.cli import console, options
+from medrecon.errors import UsageError
+
+
+class Beam(StrEnum):
+    """Shapes of the beam."""
+
+    parallel = "parallel"
+    fan = "fan"
+    cone = "cone"
+
+
+class Detector(StrEnum):
+    """Shapes of a fan's detector."""
+
+    flat = "flat"
+    curved = "curved"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command group."""
+    group = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+    group.command("ct")(simulate_ct)
+    app.add_typer(group, name="simulate", help="Make measured data from a known volume.")
+
+
+def simulate_ct(
+    volume: Annotated[Path, typer.Argument(help="CT volume in HU (or attenuation, with --quantity mu).")],
+    output: options.Output,
+    views: Annotated[int, typer.Option("--views", min=1, help="Number of equally spaced views.")],
+    geometry: Annotated[Beam, typer.Option("--geometry", help="Shape of the beam.")] = Beam.parallel,
+    detector: Annotated[Detector, typer.Option("--detector", help="Shape of a fan's detector.")] = Detector.flat,
+    arc: Annotated[
+        float | None, typer.Option("--arc", help="Degrees over which the views are spread. [180 parallel, 360 fan]")
+    ] = None,
+    photons: Annotated[
+        float | None, typer.Option("--photons", help="Photons per detector pixel without an object: Poisson noise.")
+    ] = None,
+    electronic: Annotated[
+        float, typer.Option("--electronic", min=0.0, help="Electronic noise in photons, beside --photons.")
+    ] = 0.0,
+    noise: Annotated[
+        float | None, typer.Option("--noise", help="Standard deviation of Gaussian noise on the line integrals.")
+    ] = None,
+    seed: options.Seed = 0,
+    refine: Annotated[
+        int, typer.Option("--refine", min=1, max=8, help="Split each pixel that many times; 1 is an inverse crime.")
+    ] = 2,
+    quantity: Annotated[
+        str | None, typer.Option("--quantity", help="HU or mu, where the volume does not say what it holds.")
+    ] = None,
+    overwrite: options.Overwrite = False,
+    as_json: options.Json = False,
+) -> None:
+    """Simulate a CT scan of VOLUME: parallel or fan beam, any number of views, photon noise.
+
+    Without --photons or --noise the data are free of noise. The scan remembers the grid of the volume, so `recon`
+    returns it.
+    """
+    if geometry is Beam.cone:
+        raise UsageError("cone beam is not in this release", hint="Take --geometry parallel or fan.")
+    if photons is not None and noise is not None:
+        raise UsageError("--photons and --noise exclude each other")
+    if arc is not None and not 0 < arc <= 360:
+        raise UsageError("--arc is in degrees", found=f"{arc:g}", expected="more than 0, at most 360")
+
+    from medrecon.data import read_volume, write
+    from medrecon.data.atomic import check_target
+    from medrecon.data.formats import writer_for
+    from medrecon.data.provenance import describe_run
+    from medrecon.data.scan import Scan
+    from medrecon.physics.noise import GaussianNoise, NoiseModel, PoissonNoise
+    from medrecon.simulate import ct_geometry, simulate_scan
+
+    writer_for(output, Scan)
+    check_target(output, overwrite=overwrite)
+    model: NoiseModel | None = None
+    if photons is not None:
+        model = PoissonNoise(photons, electronic)
+    elif noise is not None and noise != 0:
+        model = GaussianNoise(noise)
+    truth = read_volume(volume)
+    if quantity is not None or truth.quantity == "a.u.":  # CT volumes are in HU unless something else is said
+        truth = truth.with_array(truth.array, options.quantity_name(quantity) or "HU")
+    rays = ct_geometry(
+        truth,
+        geometry.value,
+        views,
+        arc=None if arc is None else math.radians(arc),
+        detector=detector.value,
+    )
+    scan = simulate_scan(truth, rays, model, seed=seed, refine=refine)
+    settings = {"geometry": rays.kind, "views": views, "arc_degrees": arc, "refine": refine}
+    run = describe_run(inputs=[volume], settings=settings, seed=seed)
+    write(output, scan, overwrite=overwrite, provenance=run)
+    if as_json:
+        console.result_json(
+            {"output": output, "data_shape": scan.data.shape, "noise": scan.noise, **settings, "seed": seed}
+        )
+    else:
+        console.result(f"{output.name}: {rays.describe()}\nnoise: {describe_noise(scan.noise)}")
+
+
+def describe_noise(noise: dict) -> str:
+    """The noise model of a scan in words."""
+    if noise.get("kind") == "poisson":
+        electronic = f", electronic noise of {noise['electronic']:g}" if noise.get("electronic") else ""
+        return f"Poisson, {noise['photons']:g} photons per pixel{electronic}"
+    if noise.get("kind") == "gaussian":
+        return f"Gaussian, standard deviation {noise['sigma']:g}"
+    return "none" if not noise else str(noise)

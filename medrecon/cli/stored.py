@@ -1,0 +1,109 @@
+"""What the files of a finished reconstruction say about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from medrecon.errors import InputError
+
+if TYPE_CHECKING:
+    from medrecon.data.volume import Volume
+    from medrecon.report import ReportData
+
+_SUFFIXES = (".nii.gz", ".ome.zarr")
+_SHOWN = ("versions", "inputs", "weights", "seed", "residual", "timings", "peak_memory_bytes", "status", "output")
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Names of the files that stand beside an output."""
+
+    output: Path
+
+    @property
+    def _split(self) -> tuple[str, str]:
+        name = self.output.name
+        suffix = next((s for s in _SUFFIXES if name.lower().endswith(s)), self.output.suffix)
+        return name[: len(name) - len(suffix)], name[len(name) - len(suffix) :]
+
+    def named(self, what: str) -> Path:
+        """``recon-baseline.nii.gz`` for ``recon.nii.gz`` and ``"baseline"``."""
+        stem, suffix = self._split
+        return self.output.with_name(f"{stem}-{what}{suffix}")
+
+    @property
+    def report(self) -> Path:
+        """The report, where no other name is given."""
+        return self.output.with_name(f"{self._split[0]}.html")
+
+    @property
+    def checkpoint(self) -> Path:
+        """The state of an unfinished run."""
+        return self.output.with_name(f".{self.output.name}.checkpoint")
+
+
+def stored_report(result: Path, truth_file: Path | None = None) -> ReportData:
+    """The report of a volume that `recon` wrote, from the record, baseline and spread that stand beside it.
+
+    Raises InputError where the record is missing, or the truth lies on another grid.
+    """
+    from medrecon.data import read_volume
+    from medrecon.data.provenance import read_sidecar
+    from medrecon.report import ReportData
+
+    volume, record = read_volume(result), read_sidecar(result)
+    if record is None or "run" not in record:
+        raise InputError(
+            "no record of a reconstruction stands beside this volume", where=result.name,
+            hint="Keep the .json that `medrecon recon` wrote beside it.",
+        )  # fmt: skip
+    beside = Beside(result)
+    baseline, spread = (
+        read_volume(path) if path.exists() else None for path in (beside.named("baseline"), beside.named("spread"))
+    )
+    run, residual, data = (_mapping(record.get(key)) for key in ("run", "residual", "data"))
+    truth = None if truth_file is None else as_result(read_volume(truth_file), volume)
+    metrics = {}
+    if truth is not None:
+        metrics = {name: figures(v, truth) for name, v in (("result", volume), ("baseline", baseline)) if v is not None}
+    history, per_view, note = record.get("history"), record.get("residual_per_view"), data.get("note")
+    return ReportData(
+        title=str(data.get("title") or result.name),
+        volume=volume,
+        method=str(record.get("method", "unknown")),
+        baseline=baseline,
+        baseline_method=str(record.get("baseline_method") or "baseline"),
+        truth=truth,
+        spread=spread,
+        samples=int(str(run.get("samples", 1))),
+        uses_prior=run.get("prior") is not None,
+        noise_known=bool(residual.get("noise")),
+        history=history if isinstance(history, list) else [],
+        assessment=residual,
+        residual_per_view=per_view if isinstance(per_view, list) else [],
+        metrics=metrics,
+        settings=_mapping(record.get("settings")),
+        provenance={key: record[key] for key in _SHOWN if key in record} | {"seconds": run.get("seconds")},
+        notes=(str(note),) if note else (),
+    )
+
+
+def as_result(truth: Volume, result: Volume) -> Volume:
+    """The truth in the axes and the quantity of the result; values without a unit are taken to have the result's."""
+    turned = truth.as_orientation(result.geometry.orientation)
+    if turned.quantity == "a.u.":
+        return turned.with_array(turned.array, result.quantity)
+    return turned.to_quantity(result.quantity)
+
+
+def figures(volume: Volume, truth: Volume) -> dict[str, float]:
+    """The figures of `compare_volumes` that are numbers."""
+    from medrecon.metrics import compare_volumes
+
+    return {key: value for key, value in compare_volumes(volume, truth).items() if isinstance(value, float)}
+
+
+def _mapping(value: object) -> dict[str, object]:
+    return value if isinstance(value, dict) else {}

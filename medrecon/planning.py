@@ -1,0 +1,53 @@
+"""What a reconstruction will cost, from one timed step of each of its parts."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+
+from medrecon.data.provenance import peak_memory
+from medrecon.engine import make_sampler
+from medrecon.noise import KeyedNoise
+from medrecon.problem import Problem, System
+from medrecon.samplers import Sampler, State
+
+_MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Estimated cost of a run: network evaluations for each slice, seconds and peak memory."""
+
+    method: str
+    evaluations: int
+    seconds: float
+    memory_mib: float
+
+
+def plan(problem: Problem, method: str, settings: dict[str, object], *, samples: int = 1) -> Plan:
+    """Time the beginning and one step of the method, and of the baseline before it, and extrapolate.
+
+    The peak memory is that of this process after those steps: later steps need no more.
+    """
+    sampler = make_sampler(method, settings)
+    system = problem.system()
+    system.op.adjoint(system.op(system.back_projection))  # compiles the kernels, which a run does once too
+    seconds = 0.0
+    if sampler.needs_prior:
+        before, state = _cost(make_sampler("tv", {}), system)
+        seconds += before
+        system = replace(system, start=state.estimate)
+    own, _ = _cost(sampler, system)
+    peak = peak_memory()
+    return Plan(method, sampler.evaluations() * samples, seconds + own * samples, (peak or 0) / _MIB)
+
+
+def _cost(sampler: Sampler, system: System) -> tuple[float, State]:
+    """Seconds of a whole run, and the state after its first step."""
+    noise = KeyedNoise(0)
+    began = time.perf_counter()
+    state = sampler.init(system, noise)
+    started = time.perf_counter()
+    state = sampler.step(system, state, noise)
+    step = time.perf_counter() - started
+    return started - began + step * sampler.total_steps, state

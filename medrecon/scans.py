@@ -1,0 +1,160 @@
+"""From measured data in a file to a `Problem`: operator, noise model, output grid."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from medrecon.data.scan import Scan
+from medrecon.data.volume import Geometry, Volume
+from medrecon.errors import InputError, UsageError
+from medrecon.physics.noise import noise_from_dict
+from medrecon.prior import Prior
+from medrecon.problem import Problem
+from medrecon.registry import Registry
+
+problem_builders: Registry[Callable[..., Problem]] = Registry("modality")
+
+
+def problem_from_scan(scan: Scan, *, prior: Prior | None = None, grid: Geometry | None = None) -> Problem:
+    """The problem that a scan poses.
+
+    Parameters
+    ----------
+    grid
+        Where to reconstruct; by default the grid that the scan names.
+
+    Raises
+    ------
+    UsageError
+        A modality that nothing handles.
+    InputError
+        Data, geometry and grid do not fit together.
+    """
+    return problem_builders.get(scan.modality)(scan, prior=prior, grid=grid or scan.volume_geometry)
+
+
+@problem_builders.register("ct")
+def ct_problem(scan: Scan, *, prior: Prior | None, grid: Geometry) -> Problem:
+    """Slice-stack CT: attenuation in 1/mm, not negative."""
+    from medrecon.physics.ct import CTOperator
+    from medrecon.physics.ct_geometry import CTGeometry
+
+    geometry = replace(CTGeometry.from_dict(scan.geometry), shape=grid.shape, spacing=grid.spacing)
+    _check_same_axis(scan.volume_geometry, grid)
+    return Problem(
+        op=CTOperator(geometry),
+        y=torch.from_numpy(scan.data),
+        geometry=grid,
+        quantity="1/mm",
+        prior=prior,
+        noise_model=noise_from_dict(scan.noise),
+        lower_bound=0.0,
+        water=scan.water,
+    )
+
+
+def _check_same_axis(measured: Geometry, wanted: Geometry, tolerance: float = 0.01) -> None:
+    """The slices are where they were measured, and the middle of each lies on the axis of rotation.
+
+    Raises InputError otherwise: another grid than that needs a resampling, which is not done silently.
+    """
+    if wanted.shape[0] != measured.shape[0]:
+        raise InputError(
+            "every measured slice gives one slice of the volume", found=f"{wanted.shape[0]} slices",
+            expected=f"{measured.shape[0]} slices", hint="Take the same number of slices, or leave the grid out.",
+        )  # fmt: skip
+    ends = np.array([[(n - 1) / 2 for n in g.shape[:0:-1]] for g in (measured, wanted)])
+    for slice_index in (0, measured.shape[0] - 1):
+        places = [
+            g.affine @ (end[0], end[1], slice_index, 1.0) for g, end in zip((measured, wanted), ends, strict=True)
+        ]
+        if np.abs(places[0] - places[1]).max() > tolerance:
+            raise InputError(
+                "the wanted grid lies elsewhere than the measured slices",
+                found=f"slice {slice_index} centred at {np.round(places[1][:3], 2).tolist()} mm",
+                expected=f"{np.round(places[0][:3], 2).tolist()} mm",
+                hint="Reconstruct on the grid of the scan (leave --like and --voxel out) and resample the result.",
+            )
+    if wanted.orientation != measured.orientation:
+        raise InputError(
+            "the wanted grid is turned against the scanner", found=wanted.orientation, expected=measured.orientation
+        )
+
+
+def grid_like(scan: Scan, like: Geometry) -> Geometry:
+    """The grid of another volume, its axes in the order of the scanner's."""
+    empty = Volume(np.broadcast_to(np.float32(0), like.shape), like)
+    return empty.as_orientation(scan.volume_geometry.orientation).geometry
+
+
+def grid_of(scan: Scan, shape: tuple[int, int, int] | None, voxel: tuple[float, ...] | None) -> Geometry:
+    """The scan's grid with another shape ``(z, y, x)`` or voxel size, around the same centre.
+
+    ``voxel`` is one size for the plane of the slices, or sizes along ``(z, y, x)``; the distance of the slices is
+    given by the measurement. With ``voxel`` alone the field of view is kept.
+
+    Raises
+    ------
+    UsageError
+        Not positive, or another number or distance of slices.
+    """
+    measured = scan.volume_geometry
+    distance, height, width = measured.spacing
+    if voxel is not None and len(voxel) not in (1, 3):
+        raise UsageError("a voxel has one size or three", found=voxel)
+    row, column = (height, width) if voxel is None else (voxel[-2:] if len(voxel) == 3 else (voxel[0], voxel[0]))
+    if not min(row, column) > 0:
+        raise UsageError("voxels have positive sizes, in mm", found=voxel)
+    if voxel is not None and len(voxel) == 3 and abs(voxel[0] - distance) > 1e-3 * distance:
+        raise UsageError("the distance of the slices is that of the measurement", found=voxel[0], expected=distance)
+    if shape is None:
+        shape = (measured.shape[0], round(measured.shape[1] * height / row), round(measured.shape[2] * width / column))
+    if min(shape) < 1 or shape[0] != measured.shape[0]:
+        raise UsageError(
+            "the number of slices is that of the measurement", found=shape, expected=f"{measured.shape[0]},Y,X"
+        )
+    affine = measured.affine.copy()
+    affine[:3, 0] *= column / width
+    affine[:3, 1] *= row / height
+    middle_before = measured.affine @ np.array([(measured.shape[2] - 1) / 2, (measured.shape[1] - 1) / 2, 0, 1])
+    affine[:3, 3] = 0
+    middle_after = affine @ np.array([(shape[2] - 1) / 2, (shape[1] - 1) / 2, 0, 1])
+    affine[:3, 3] = (middle_before - middle_after)[:3]
+    return Geometry(shape, affine)
+
+
+def cut_slices(scan: Scan, first: int, last: int) -> Scan:
+    """The scan of slices ``first`` to ``last - 1`` alone."""
+    grid = scan.volume_geometry
+    affine = grid.affine.copy()
+    affine[:3, 3] += affine[:3, 2] * first
+    shape = (last - first, *grid.shape[1:])
+    return replace(
+        scan,
+        data=np.ascontiguousarray(scan.data[:, first:last]),
+        geometry=scan.geometry | {"shape": list(shape)},
+        volume_geometry=Geometry(shape, affine),
+    )
+
+
+def in_source_orientation(volume: Volume, scan: Scan) -> Volume:
+    """The volume with its axes in the order of the volume that was measured, where that is known."""
+    how = scan.provenance.get("simulation")
+    letters = how.get("source_orientation") if isinstance(how, dict) else None
+    return volume.as_orientation(letters) if isinstance(letters, str) else volume
+
+
+def residual_per_view(problem: Problem, volume: Volume) -> list[float]:
+    """Root-mean-square residual of each view over its noise, or over the data's size where the noise is not known."""
+    turned = volume.as_orientation(problem.geometry.orientation).to_quantity(problem.quantity, problem.water)
+    residual = problem.op(torch.from_numpy(np.ascontiguousarray(turned.array, dtype=np.float32))) - problem.y
+    if problem.noise_model is not None:
+        residual = residual * problem.noise_model.weights(problem.y).sqrt()
+        size = 1.0
+    else:
+        size = float(problem.y.square().mean().sqrt())
+    return (residual.square().mean(dim=(1, 2)).sqrt() / size).tolist()
