@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from math import isfinite
 
 import torch
 from torch import Tensor
@@ -18,6 +19,11 @@ def inner(a: Tensor, b: Tensor) -> float:
     if a.is_complex():
         return float(torch.view_as_real(a).mul(torch.view_as_real(b)).sum(dtype=torch.float64))
     return float((a * b).sum(dtype=torch.float64))
+
+
+def _require_finite(value: float, iteration: int) -> None:
+    if not isfinite(value):
+        raise NonFinite("a NaN or infinity appeared in conjugate gradients", where=f"iteration {iteration}")
 
 
 @dataclass(frozen=True)
@@ -52,22 +58,24 @@ def cg(
     residual = rhs - apply(x) if start is not None else rhs.clone()
     direction = residual.clone()
     power, scale = inner(residual, residual), inner(rhs, rhs)
-    history = [(power / scale) ** 0.5 if scale > 0 else 0.0]
+    _require_finite(power + scale, 0)
+    relative_to = scale or 1.0
+    history = [(power / relative_to) ** 0.5]
     for iteration in range(max_iterations):
         if power <= tolerance**2 * scale or power == 0.0:
             break
         image = apply(direction)
         curvature = inner(direction, image)
-        if not curvature == curvature or curvature in (float("inf"), float("-inf")):
-            raise NonFinite("a NaN or infinity appeared in conjugate gradients", where=f"iteration {iteration}")
+        _require_finite(curvature, iteration)
         if curvature <= 0.0:  # a direction in the null space: nothing left to gain
             break
         step = power / curvature
         x.add_(direction, alpha=step)
         residual.sub_(image, alpha=step)
         previous, power = power, inner(residual, residual)
+        _require_finite(power, iteration)
         direction.mul_(power / previous).add_(residual)
-        history.append((power / scale) ** 0.5)
+        history.append((power / relative_to) ** 0.5)
     return CGResult(x, tuple(history), power <= tolerance**2 * scale)
 
 
@@ -83,7 +91,6 @@ class SplitState:
         """Splits at ``K x``, duals at zero."""
         splits = tuple(term.K(x) for term in terms)
         return cls(splits, tuple(torch.zeros_like(z) for z in splits))
-
 
     def copy(self) -> SplitState:
         """The same values in memory of their own."""
@@ -148,7 +155,8 @@ def admm(
         change = inner(new - x, new - x) ** 0.5 / size if size > 0 else 0.0
         x = new
         changes.append(change)
-        if change <= tolerance:
+        # Not after the first: from a start that fits the data, x moves only once the splits have
+        if len(changes) > 1 and change <= tolerance:
             break
     return ADMMResult(x, state, tuple(changes))
 

@@ -6,47 +6,10 @@ something that really is missing here: a module that cannot be found, a CUDA dev
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import re
-import shutil
-from collections.abc import Callable
+from collections.abc import Iterator
 
 import pytest
-import realdata
-
-# (pattern of the skip reason, question "is the thing named by the first group here?")
-_NEEDS: list[tuple[str, Callable[[str], bool]]] = [
-    (r"could not import '([\w.]+)'", lambda name: _importable(name)),
-    (r"No module named '([\w.]+)'", lambda name: _importable(name)),
-    (r"real data (\S+) is not on this machine", lambda path: _real_data(path)),
-    (r"program ([\w.-]+) is not installed", lambda name: shutil.which(name) is not None),
-    (r"(CUDA)", lambda _: _cuda()),
-]
-
-
-def _importable(name: str) -> bool:
-    return importlib.util.find_spec(name.split(".")[0]) is not None
-
-
-def _real_data(path: str) -> bool:
-    folder = realdata.root()
-    return folder is not None and (folder / path).exists()
-
-
-def _cuda() -> bool:
-    import torch
-
-    return torch.cuda.is_available()
-
-
-def skip_is_needed(reason: str) -> bool:
-    """Whether the reason names something that is missing on this machine."""
-    for pattern, is_here in _NEEDS:
-        match = re.search(pattern, reason)
-        if match:
-            return not is_here(match.group(1))
-    return False
 
 
 def _strict() -> bool:
@@ -57,7 +20,7 @@ def _needless_skips(terminalreporter: pytest.TerminalReporter) -> list[str]:
     found = []
     for report in terminalreporter.stats.get("skipped", []):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
-        if not skip_is_needed(reason):
+        if not skips.is_needed(reason):
             found.append(f"{report.nodeid}: {reason}")
     return found
 
@@ -77,6 +40,17 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("skipped although what they need is here", red=True)
         for line in needless:
             terminalreporter.line(line)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Compiled loops in one thread: on tiny volumes, and on a busy machine, waiting for a second one takes longer."""
+    import numba
+
+    before = numba.get_num_threads()
+    numba.set_num_threads(1)
+    yield
+    numba.set_num_threads(before)
 
 
 @pytest.fixture(autouse=True)
