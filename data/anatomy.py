@@ -11,8 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from medrecon.data import anatomy_kernels as kernels
+from medrecon.data.anatomy_abdomen import Abdomen
 from medrecon.data.anatomy_body import Person
 from medrecon.data.anatomy_canvas import AIR, Canvas, Region
+from medrecon.data.anatomy_pelvis import Pelvis
 from medrecon.data.anatomy_thorax import Thorax
 from medrecon.data.anatomy_torso import Torso
 from medrecon.data.volume import Geometry, Volume
@@ -30,6 +32,17 @@ class View:
     low: float
     high: float
     arms_up: bool | None = None
+
+
+class Body:
+    """All parts of one person, ready to be drawn."""
+
+    def __init__(self, person: Person) -> None:
+        self.person = person
+        self.torso = Torso(person)
+        self.chest = Thorax(person, self.torso)
+        self.belly = Abdomen(person, self.torso, self.chest.breath)
+        self.pelvis = Pelvis(person)
 
 
 views: Registry[View] = Registry("anatomy")
@@ -62,10 +75,9 @@ def anatomy(
     person = Person.from_seed(seed)
     if view.arms_up is not None:
         person.arms_up = view.arms_up
-    torso = Torso(person)
-    thorax = Thorax(person, torso)
+    body = Body(person)
     scale = np.asarray(person.scale)
-    low, high = _extent(person, torso, view)
+    low, high = _extent(person, body.torso, view)
     centre = 0.5 * (low + high) * scale
     if spacing is None:
         size = (high - low) * scale
@@ -78,7 +90,7 @@ def anatomy(
     for start in range(0, shape[0], planes):
         part = slice(start, start + planes)
         canvas = Canvas(axes[0][part] / scale[0], axes[1] / scale[1], axes[2] / scale[2], step, person.noise)  # type: ignore[arg-type]
-        _draw(canvas, person, torso, thorax, table, texture)
+        _draw(canvas, body, table, texture)
         image[part] = canvas.image
     np.clip(image, AIR, 2000.0, out=image)
     return Volume(image, Geometry.from_spacing(shape, spacing), "HU", {"phantom": kind, "seed": seed})
@@ -121,7 +133,8 @@ def _extent(person: Person, torso: Torso, view: View) -> tuple[np.ndarray, np.nd
     return low, high
 
 
-def _draw(canvas: Canvas, person: Person, torso: Torso, chest: Thorax, table: bool, texture: bool) -> None:
+def _draw(canvas: Canvas, body: Body, table: bool, texture: bool) -> None:
+    person, torso = body.person, body.torso
     if table:
         _couch(canvas, person, torso)
     skin, flesh = torso.envelope(canvas)
@@ -129,9 +142,15 @@ def _draw(canvas: Canvas, person: Person, torso: Torso, chest: Thorax, table: bo
         _blanket(canvas, person, skin)
     cavity = torso.cavity.region(canvas)
     torso.paint(canvas, skin, flesh, cavity)
-    chest.paint(canvas, cavity)
-    torso.skeleton.paint_cartilage(canvas)
-    torso.skeleton.paint(canvas)
+    above = body.chest.paint(canvas, cavity)
+    body.belly.fill(canvas, cavity, above)
+    body.pelvis.paint_muscles(canvas, torso, flesh)
+    body.belly.paint(canvas, cavity, above)
+    body.chest.paint_vessels(canvas)
+    skeleton = torso.skeleton
+    skeleton.paint_cartilage(canvas)
+    body.pelvis.paint_bones(canvas, skeleton.cortex, skeleton.marrow)
+    skeleton.paint(canvas)
     if texture:
         _texture(canvas, skin)
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from scipy.interpolate import PchipInterpolator
+from scipy.ndimage import gaussian_filter
 
 from medrecon.data import anatomy_kernels as kernels
 from medrecon.data.anatomy_canvas import Canvas, Region
@@ -51,9 +53,9 @@ _TRUNK = np.array([
     (36, 6, 6, 6, 20, 2.0), (22, 36, 24, 26, 16, 2.0), (0, 64, 40, 44, 11, 2.0), (-30, 91, 55, 60, 4, 2.1),
     (-60, 107, 69, 73, -1, 2.2), (-100, 119, 84, 82, -4, 2.3), (-150, 127, 95, 86, -5, 2.3),
     (-200, 131, 100, 86, -5, 2.3), (-250, 130, 100, 82, -5, 2.3), (-300, 124, 98, 74, -5, 2.2),
-    (-340, 119, 95, 66, -5, 2.2), (-380, 118, 94, 62, -6, 2.2), (-420, 121, 94, 64, -6, 2.2),
-    (-460, 118, 92, 74, -4, 2.2), (-500, 100, 84, 82, 0, 2.2), (-540, 72, 74, 74, 4, 2.2),
-    (-575, 48, 55, 55, 8, 2.0), (-600, 20, 25, 25, 10, 2.0),
+    (-340, 119, 95, 66, -5, 2.2), (-380, 116, 94, 62, -6, 2.2), (-420, 112, 93, 64, -6, 2.2),
+    (-460, 98, 88, 72, -4, 2.2), (-500, 76, 76, 78, 0, 2.2), (-540, 60, 58, 70, 4, 2.2),
+    (-575, 46, 44, 50, 8, 2.0), (-600, 20, 25, 25, 10, 2.0),
 ])  # fmt: skip
 
 
@@ -67,7 +69,8 @@ class Loft:
         angles = radius.shape[1]
         around = (np.roll(radius, -1, 1) - np.roll(radius, 1, 1)) / (4 * np.pi / angles) / np.maximum(radius, 3)
         along = np.gradient(radius, self.step, axis=0)
-        self.cosine = 1 / np.sqrt(1 + around**2 + along**2)
+        # smooth, because far from the surface the distance jumps where the cosine does
+        self.cosine = gaussian_filter(1 / np.sqrt(1 + around**2 + along**2), (2.0, 2.0), mode=("nearest", "wrap"))
 
     @classmethod
     def superellipse(cls, knots: np.ndarray, swell: np.ndarray | None = None, angles: int = 180) -> Loft:
@@ -148,10 +151,10 @@ class Person:
         size = rng.normal(0.94 if person.female else 1.02, 0.045)
         width, depth = rng.normal(1.0, 0.04), rng.normal(1.0, 0.055)
         person.scale = tuple(np.clip([size, size * depth, size * width], 0.78, 1.2).tolist())
-        person.fat = float(np.clip(np.exp(rng.normal(np.log(13 if person.female else 10), 0.55)), 3.0, 38.0))
+        person.fat = float(np.clip(np.exp(rng.normal(np.log(16 if person.female else 12), 0.5)), 4.0, 40.0))
         person.visceral = float(np.clip(rng.normal(1.1 * person.fat - 12, 9), -14, 45))
         person.muscle = float(np.clip(rng.normal(0.9 if person.female else 1.05, 0.12), 0.65, 1.35))
-        person.arms_up = bool(rng.random() < 0.75)
+        person.arms_up = bool(rng.random() < 0.82)
         person.contrast = float(rng.choice([45.0, rng.uniform(110, 180), rng.uniform(180, 380)], p=[0.45, 0.3, 0.25]))
         person.age = float(rng.uniform(22, 85))
         lattice = person.rng("noise").standard_normal((kernels.LATTICE,) * 3)
@@ -164,13 +167,18 @@ class Person:
 
     def spine(self, z: float | np.ndarray) -> np.ndarray:
         """Centre ``(x, y)`` of the vertebral bodies at a height, last axis 2."""
+        heights, curve = self.spine_curve
+        return np.stack([np.interp(z, heights, curve[:, 0]), np.interp(z, heights, curve[:, 1])], -1)
+
+    @cached_property
+    def spine_curve(self) -> tuple[np.ndarray, np.ndarray]:
+        """Heights (n,) and centres (n, 2) of the vertebral bodies, every millimetre."""
         rng = self.rng("spine")
         bend, shift, kyphosis = rng.normal(0, 2.5), rng.uniform(0, 6.3), rng.normal(0, 4)
-        h = np.asarray(z, dtype=float)
-        y = PchipInterpolator(_SPINE_Z, _SPINE_Y, extrapolate=True)(np.clip(h, -560, 170))
-        y = y + kyphosis * np.exp(-(((h + 100) / 90) ** 2))
+        h = np.arange(-560.0, 171.0)
+        y = PchipInterpolator(_SPINE_Z, _SPINE_Y)(h) + kyphosis * np.exp(-(((h + 100) / 90) ** 2))
         x = bend * np.sin(h / 75 + shift) * np.clip((140 - h) / 120, 0, 1)
-        return np.stack([x, y], -1)
+        return h, np.stack([x, y], -1)
 
     def spine_axes(self, z: float) -> np.ndarray:
         """Local axes of the spine at a height: rows left, back, up."""
@@ -224,7 +232,7 @@ class Person:
         flank = (
             8 + self.muscle * (7 * lobe(0.3, 0.35) + 16 * lobe(1.5, 0.5) + 33 * lobe(2.6, 0.42)) + 12 * lobe(np.pi, 0.3)
         )
-        pelvis = np.exp(-(((z + 540) / 70) ** 2)) * (turn > 0.9) * 10
+        pelvis = np.exp(-(((z + 540) / 70) ** 2)) * 10 / (1 + np.exp((0.9 - turn) / 0.15))
         return chest * thorax + (1 - chest) * flank + pelvis
 
     def fat_field(self, canvas: Canvas) -> np.ndarray:

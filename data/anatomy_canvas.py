@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from medrecon.data import anatomy_kernels as kernels
 
@@ -19,7 +20,12 @@ FAR = 1.0e3
 AIR = -1000.0
 
 
-def _row(kind: float, low: np.ndarray, high: np.ndarray, *parameters: Iterable[float]) -> np.ndarray:
+def vec(*values: float) -> np.ndarray:
+    """A point or a shift, mm."""
+    return np.array(values, dtype=np.float64)
+
+
+def _row(kind: float, low: np.ndarray, high: np.ndarray, *parameters: npt.ArrayLike) -> np.ndarray:
     row = np.zeros(kernels.ROW)
     row[0] = kind
     row[1:7] = low[2], high[2], low[1], high[1], low[0], high[0]

@@ -29,6 +29,8 @@ def smooth_minimum(a: float, b: float, blend: float) -> float:
 @_jit
 def lattice_noise(table: np.ndarray, x: float, y: float, z: float) -> float:
     """Smooth periodic noise of unit lattice spacing, mean 0, standard deviation near 0.6."""
+    # turned out of the axes of the grid, so that the cells of the lattice do not show
+    x, y, z = 0.36 * x - 0.48 * y + 0.8 * z, 0.8 * x + 0.6 * y, -0.48 * x + 0.64 * y + 0.6 * z
     fx, fy, fz = np.floor(x), np.floor(y), np.floor(z)
     tx, ty, tz = x - fx, y - fy, z - fz
     i, j, k = int(fx) % LATTICE, int(fy) % LATTICE, int(fz) % LATTICE
@@ -270,7 +272,9 @@ def paint(
                     alpha = min(alpha, 1.0) * opacity
                     v = value
                     if grain != 0.0:
-                        v += grain * lattice_noise(table, x[i] * inverse, y[j] * inverse, z[k] * inverse)
+                        a, b, c = x[i] * inverse, y[j] * inverse, z[k] * inverse
+                        v += grain * lattice_noise(table, a, b, c)
+                        v += 0.5 * grain * lattice_noise(table, 1.9 * a + 7.3, 1.9 * b, 1.9 * c)
                     image[k, j, i] += alpha * (v - image[k, j, i])
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from medrecon.data.anatomy_body import VERTEBRAE, Loft, Person
-from medrecon.data.anatomy_canvas import (
+from medrecon.data.anatomy_canvas import (vec, 
     Canvas,
     blade,
     box,
@@ -129,7 +129,7 @@ class Skeleton:
         x, y = self.person.spine(150.0)
         ring = [(20 * np.sin(a), y + 12 - 17 * np.cos(a) * (1.0 if np.cos(a) < 0 else 0.95), 150) for a in
                 np.linspace(0, 2 * np.pi, 21)]  # fmt: skip
-        rows = chain(np.array(ring) + (x, 0, 0), 3.6)
+        rows = chain(np.array(ring) + vec(x, 0, 0), 3.6)
         for s in (-1, 1):
             rows.append(ellipsoid((x + s * 19, y + 6, 150), (8, 9, 7)))
             rows.append(capsule((x + s * 22, y + 6, 150), (x + s * 37, y + 10, 149), 4.2, 3.8))
@@ -236,8 +236,8 @@ class Skeleton:
         g = self.glenoid()
         lift = 20.0 if self.person.arms_up else 0.0
         front = self.sternum_front(-8)
-        acromion = g + (22, 0, 36)
-        end = acromion + (-8, -2, -2)
+        acromion = g + vec(22, 0, 36)
+        end = acromion + vec(-8, -2, -2)
         self.clavicle = [(17, front - 10, -4, 9), (40, front - 13, 2, 6.5), (0.55 * end[0], front - 6, 10 + 0.4 * lift, 6),
                          (0.8 * end[0], front + 18, 16 + 0.8 * lift, 6), (*end, 6.5)]  # fmt: skip
         rows = tube(self.clavicle, 8.0)
@@ -249,10 +249,10 @@ class Skeleton:
         low = medial(1.0)
 
         def at(s: float, t: float) -> np.ndarray:
-            border = g + (-9, 6, 4 - 10 * s) if s < 0.25 else None
+            border = g + vec(-9, 6, 4 - 10 * s) if s < 0.25 else None
             if border is None:
                 u = (s - 0.25) / 0.75
-                border = (1 - u) * (g + (-9, 6, -8)) + u * low + (6 * np.sin(np.pi * u), 3 * np.sin(np.pi * u), 0)
+                border = (1 - u) * (g + vec(-9, 6, -8)) + u * low + vec(6 * np.sin(np.pi * u), 3 * np.sin(np.pi * u), 0)
             p = (1 - t) * medial(s) + t * border
             return p + np.array([2, 7 if s < 1 else 0, 0]) * np.sin(np.pi * t)
 
@@ -265,26 +265,26 @@ class Skeleton:
         rows += chain(border_line, np.linspace(6.5, 3.0, 8))
         rows += chain(np.array([at(s, 0.0) for s in np.linspace(0, 1, 8)]), 2.6)
         root = at(0.27, 0.0)
-        ridge = smooth_path([root, at(0.2, 0.5) + (4, 22, 8), acromion + (0, 10, -4), acromion], 10.0)
+        ridge = smooth_path([root, at(0.2, 0.5) + vec(4, 22, 8), acromion + vec(0, 10, -4), acromion], 10.0)
         base = [at(0.24, t) for t in np.linspace(0, 0.85, len(ridge))]
         rows += chain(ridge, np.linspace(3.0, 6.0, len(ridge)))
         for i in range(len(ridge) - 2):
             rows.append(plate(base[i], base[i + 1], ridge[i], 1.5))
             rows.append(plate(base[i + 1], ridge[i + 1], ridge[i], 1.5))
-        rows.append(ellipsoid(g + (-4, 2, 0), (6, 13, 18)))
-        rows += tube([(*(g + (-9, -4, 12)), 7), (*(g + (-8, -24, 20)), 6), (*(g + (4, -36, 12)), 5)], 6.0)
+        rows.append(ellipsoid(g + vec(-4, 2, 0), (6, 13, 18)))
+        rows += tube([(*(g + vec(-9, -4, 12)), 7), (*(g + vec(-8, -24, 20)), 6), (*(g + vec(4, -36, 12)), 5)], 6.0)
         self.humerus = self._humerus(g)
         return rows + mirror(rows) if rng.random() >= 0 else rows
 
     def _humerus(self, g: np.ndarray) -> Rows:
-        head = g + (22, 0, 2)
+        head = g + vec(22, 0, 2)
         if self.person.arms_up:
-            far = g + (35, -30, 290)
-            neck = head + (10, -4, 26)
+            far = g + vec(35, -30, 290)
+            neck = head + vec(10, -4, 26)
         else:
-            far = g + (62, 24, -300)
-            neck = head + (10, 0, -26)
-        rows = [ellipsoid(head, (23, 23, 23)), capsule(head + (5, -2, -2), neck, 21, 14.5)]
+            far = g + vec(62, 24, -300)
+            neck = head + vec(10, 0, -26)
+        rows = [ellipsoid(head, (23, 23, 23)), capsule(head + vec(5, -2, -2), neck, 21, 14.5)]
         rows += tube(
             [(*neck, 14.5), (*(0.8 * neck + 0.2 * far), 11.5), (*(0.4 * neck + 0.6 * far), 10.5), (*far, 14)], 20
         )
@@ -302,6 +302,7 @@ class Skeleton:
     def paint(self, canvas: Canvas) -> None:
         """All bones, each with a cortical shell and marrow."""
         c, m = self.cortex, self.marrow
+        self._paint_canal(canvas)
         bodies = canvas.region(self.bodies)
         arches = canvas.region(self.arches, blend=2.0)
         canvas.paint(arches, 0.85 * c, grain=60, length=3.0)
@@ -316,8 +317,19 @@ class Skeleton:
         canvas.paint(humerus, 1.15 * c, grain=40, length=4.0)
         canvas.paint(humerus, m - 60, inset=2.6, grain=45, length=4.0)
 
+    def _paint_canal(self, canvas: Canvas) -> None:
+        """Dural sac with the cord, in epidural fat."""
+        heights = np.arange(-430.0, 168.0, 12.0)
+        middle = [(*(self.person.spine(z) + vec(0, sizes(z).half_depth + sizes(z).canal + 0.5)), z) for z in heights]
+        width = np.array([sizes(z).canal for z in heights])
+        path = np.array(middle)
+        canvas.paint(canvas.region(chain(path, width + 1.0)), -45)
+        canvas.paint(canvas.region(chain(path, np.maximum(width - 1.6, 4.0))), 14)
+        cord = heights > -272
+        canvas.paint(canvas.region(chain(path[cord], np.where(path[cord, 2] > 30, 5.6, 4.6))), 40)
+
     def _shell(self, canvas: Canvas, rows: Rows, cortex: float, marrow: float, thickness: float) -> None:
-        region = canvas.region(rows, blend=1.0)
+        region = canvas.region(rows)
         canvas.paint(region, cortex, grain=60, length=4.0)
         canvas.paint(region, marrow, inset=thickness, grain=50, length=3.0)
 

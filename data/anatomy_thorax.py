@@ -6,7 +6,7 @@ import numpy as np
 
 from medrecon.data import anatomy_kernels as kernels
 from medrecon.data.anatomy_body import Person
-from medrecon.data.anatomy_canvas import Canvas, Region, capsule, ellipsoid, mirror, rotation, smooth_path, tube
+from medrecon.data.anatomy_canvas import Canvas, Region, vec, blade, capsule, ellipsoid, mirror, rotation, smooth_path, tube
 from medrecon.data.anatomy_torso import Torso
 from medrecon.data.anatomy_trees import grow, segments, shifted
 
@@ -46,13 +46,16 @@ class Thorax:
             ellipsoid(at(6, -30, 0), (44 * k, 17 * k, 31 * k), axes),
             capsule(at(-8, -32, 16), at(-14, -26, 46), 17 * k, 14 * k),
         ]
-        self.atrium_right = [ellipsoid(c + (-46 * k, 4 * k, 12 * k), (24 * k, 26 * k, 34 * k))]
-        self.atrium_left = [ellipsoid(c + (-14 * k, 40 * k, 24 * k), (34 * k, 20 * k, 24 * k))]
+        lines = [[at(u, -12, side * w) for u, w in ((-22, 37), (4, 36), (26, 33), (44, 28))] for side in (-1, 1)]
+        self.grooves = [row for line in lines for row in tube([(*p, 4.6) for p in line], 8)]
+        self.coronaries = [row for line in lines for row in tube([(*p, 1.7 - 0.25 * i) for i, p in enumerate(line)], 8)]
+        self.atrium_right = [ellipsoid(c + vec(-46 * k, 4 * k, 12 * k), (24 * k, 26 * k, 34 * k))]
+        self.atrium_left = [ellipsoid(c + vec(-14 * k, 40 * k, 24 * k), (34 * k, 20 * k, 24 * k))]
         self.heart_rows = (
             self.muscle_left
             + [ellipsoid(at(6, -29, 0), (49 * k, 22 * k, 37 * k), axes)]
-            + [ellipsoid(c + (-46 * k, 4 * k, 12 * k), (26 * k, 28 * k, 36 * k))]
-            + [ellipsoid(c + (-14 * k, 40 * k, 24 * k), (36 * k, 22 * k, 26 * k))]
+            + [ellipsoid(c + vec(-46 * k, 4 * k, 12 * k), (26 * k, 28 * k, 36 * k))]
+            + [ellipsoid(c + vec(-14 * k, 40 * k, 24 * k), (36 * k, 22 * k, 26 * k))]
         )
 
     def _vessels(self, rng: np.random.Generator) -> None:
@@ -67,15 +70,15 @@ class Thorax:
             return float(s[0] + x), float(s[1] + y), z, r
 
         self.aorta = [
-            (*root, 15 * wide), (-22, -34, -86, 15.5 * wide), (-20, -32, -58, 15 * wide), (-8, -22, -32 + arch, 14.5 * wide),
-            (10, 0, -23 + arch, 13.5 * wide), (24, 22, -36 + arch, 13 * wide), beside(26, -13, -62, 12.5 * wide),
+            (*root, 15 * wide), (-22, -34, -86, 15.5 * wide), (-21, -36, -58, 15 * wide), (-8, -31, -34 + arch, 14 * wide),
+            (13, -13, -25 + arch, 13.2 * wide), (25, 7, -29 + arch, 13 * wide), (27, 23, -44 + arch, 12.6 * wide), beside(26, -14, -68, 12.5 * wide),
             beside(25, -18, -110, 12 * wide), beside(21, -23, -165, 11.5 * wide), beside(12, -27, -225, 11 * wide),
             beside(6, -27, -265, 10.5 * wide), beside(4, -28, -330, 9.5 * wide), beside(2, -28, -372, 9 * wide),
         ]  # fmt: skip
         self.aorta_rows = tube(self.aorta, 6.0)
         branches = tube(
             [
-                (-10, -22, -30 + arch, 6.5),
+                (-10, -31, -32 + arch, 6.5),
                 (-16, -18, -6, 6.5),
                 (-26, -12, 14, 5.5),
                 (-30, -8, 40, 3.6),
@@ -83,9 +86,9 @@ class Thorax:
             ]
         )
         branches += tube(
-            [(2, -12, -24 + arch, 5), (8, -8, 0, 4.2), (24, -6, 26, 3.6), (30, -8, 60, 3.5), (32, -10, 110, 3.4)]
+            [(4, -22, -26 + arch, 5), (10, -12, 0, 4.2), (24, -6, 26, 3.6), (30, -8, 60, 3.5), (32, -10, 110, 3.4)]
         )
-        branches += tube([(14, 6, -24 + arch, 5.5), (22, 8, 0, 5), (36, -4, 16, 4.6), (58, -18, 8, 4.2)])
+        branches += tube([(20, 0, -26 + arch, 5.5), (24, 6, 0, 5), (36, -4, 16, 4.6), (58, -18, 8, 4.2)])
         branches += tube([(-24, -12, 12, 4.6), (-40, -8, 18, 4.5), (-58, -18, 8, 4.2)])
         self.arteries = branches
         self.trunk = tube(
@@ -101,7 +104,7 @@ class Thorax:
         self.pulmonary_veins = []
         for side, x in ((-1, -50), (1, 48)):
             for dz, dy in ((24, -14), (-8, 6)):
-                self.pulmonary_veins += tube([(*(a + (side * 20, 0, 0.3 * dz)), 8), (x, a[1] + dy, a[2] + dz, 5.5)])
+                self.pulmonary_veins += tube([(*(a + vec(side * 20, 0, 0.3 * dz)), 8), (x, a[1] + dy, a[2] + dz, 5.5)])
         self.veins = tube(
             [
                 (-34, -22, 12, 6),
@@ -146,10 +149,10 @@ class Thorax:
         self.carina = np.array([-3.0, float(front(-60.0)[1] - 32), -62.0])
         right, left = np.array([-34.0, 8.0, -88.0]), np.array([37.0, 12.0, -94.0])
         self.hilum = {-1: right, 1: left}
-        middle = 0.5 * (self.carina + left) + (2, 0, 4)
+        middle = 0.5 * (self.carina + left) + vec(2, 0, 4)
         self.bronchi = {
             -1: smooth_path(
-                [(*self.carina, 8.0), (*(0.5 * (self.carina + right) + (-1, 0, 2)), 7.2), (*right, 6.4)], 5
+                [(*self.carina, 8.0), (*(0.5 * (self.carina + right) + vec(-1, 0, 2)), 7.2), (*right, 6.4)], 5
             ),
             1: smooth_path([(*self.carina, 7.6), (*middle, 6.4), (*left, 5.6)], 5),
         }
@@ -167,21 +170,29 @@ class Thorax:
         rows += tube([(0, front(z) + 4, z, 9.0) for z in (0, -30, -60, -95, -130, -165, -195)], 12)
         rows += tube(
             [
-                (*(self.person.spine(z) + (0, 3)), z, 21.0 + 0.02 * max(-z, 0))
+                (*(self.person.spine(z) + vec(0, 3)), z, 17.5 + 0.02 * max(-z, 0))
                 for z in (40, 0, -60, -120, -180, -240, -310)
             ],
             14,
         )
+        heights = (40, -20, -80, -150, -200, -240, -310)
+        behind = [vec(*(self.person.spine(z) + vec(0, 36)), z) for z in heights]
+        wide = np.interp(np.negative(heights), [-40, 120, 190, 240], [17, 19, 36, 50])
+        rows += [
+            blade(behind[i], behind[i + 1], (0, 1, 0), (24, 26), (wide[i], wide[i + 1])) for i in range(len(behind) - 1)
+        ]
         return rows
 
     def _floor(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Height of the diaphragm over (y, x), mm."""
         domes = []
         for (cx, cy, top), side in zip(self.dome, (-1, 1), strict=True):
-            u = (x - cx) / np.where(side * (x - cx) > 0, 74.0, 88.0)
-            v = (y - cy) / np.where(y > cy, 92.0, 104.0)
-            s = u * u + v * v
-            domes.append(top - np.where(y > cy, 104.0, 80.0) * s**1.25 / (1 + 0.25 * s))
+            u = ((x - cx) / np.where(side * (x - cx) > 0, 74.0, 88.0)) ** 2
+            v = ((y - cy) / np.where(y > cy, 92.0, 104.0)) ** 2
+            drop = sum(
+                depth * q**1.25 / (1 + 0.25 * q) for depth, q in ((92, u), (102, v * (y > cy)), (26, v * (y <= cy)))
+            )
+            domes.append(top - drop)
         centre = self.dome[:, 2].mean() - 10 - 90 * (np.abs(x / 75) ** 3 + np.clip(y - 15, 0, None) ** 2 / 2400)
         k = 14.0
         top = np.maximum(domes[0], domes[1]) + 0.25 * k * np.clip(1 - np.abs(domes[0] - domes[1]) / k, 0, 1) ** 2
@@ -211,7 +222,7 @@ class Thorax:
         canvas = Canvas(z, y, x, (step,) * 3, self.person.noise)
         cavity = self.torso.cavity.region(canvas)
         lung, _ = self.lungs(canvas, cavity, self.above_floor(canvas))
-        deep = np.argwhere(lung.distance < -5.0)
+        deep = np.argwhere(lung.distance < -3.5)
         places = np.stack([x[deep[:, 2]], y[deep[:, 1]], z[deep[:, 0]]], 1)
         rng = self.person.rng("trees")
         self.arteries_lung, self.veins_lung, self.air_lung = [], [], []
@@ -228,13 +239,13 @@ class Thorax:
                     towards = np.array([side * 0.62, -0.45, 0.64])
                     self.arteries_lung.append(segments(shifted(tree, towards, 0.6, 0.30), 0.42, 0.375, 6.5))
                 else:
-                    start = hilum + (side * 8, -6, -8)
+                    start = hilum + vec(side * 8, -6, -8)
                     self.veins_lung.append(segments(grow(pick, start, (side, -0.2, 0.1), rng), 0.38, 0.36, 5.5))
 
     # -- painting ----------------------------------------------------------------------------------------
 
     def paint(self, canvas: Canvas, cavity: Region) -> Region:
-        """Draw the chest's organs; returns the distance to the diaphragm for the organs below it."""
+        """Draw the chest but for its great vessels; returns the distance to the diaphragm for the organs below it."""
         above = self.above_floor(canvas)
         if canvas.z[-1] < -320 or canvas.z[0] > 140:
             return above
@@ -242,7 +253,6 @@ class Thorax:
         self._paint_middle(canvas, cavity, above)
         self._paint_lungs(canvas, lung)
         self._paint_heart(canvas, sac)
-        self._paint_vessels(canvas)
         self._paint_airways(canvas)
         return above
 
@@ -299,27 +309,27 @@ class Thorax:
         canvas.paint(sac, -95, inset=1.4, grain=16, length=14.0)
         heart = canvas.region(self.heart_rows, blend=9.0, bump=1.2, length=22.0)
         canvas.paint(heart, 45 + 0.28 * (blood - 45), grain=5, length=9.0)
+        veins = canvas.region(self.pulmonary_veins, blend=2.0)
+        canvas.paint(veins, 40, inset=-0.8)
         canvas.paint(canvas.region(self.pool_right, blend=8.0, bump=1.0), right, grain=5, length=10.0)
         canvas.paint(canvas.region(self.atrium_right, blend=4.0, bump=1.5), right, inset=2.0, grain=7, length=10.0)
         canvas.paint(canvas.region(self.atrium_left, blend=4.0, bump=1.5), blood, inset=2.0, grain=5, length=10.0)
+        canvas.paint(veins, blood, inset=0.4)
         wall = canvas.region(self.muscle_left, bump=0.8)
         canvas.paint(wall, 52 + 0.3 * (blood - 45), inset=1.0, grain=5)
         canvas.paint(canvas.region(self.pool_left, bump=2.0, length=14.0), blood, grain=4)
         rng = self.person.rng("coronaries")
-        c, k = self.heart_centre, self.heart_size
-        groove = canvas.region(tube([(*(c + np.array([0, -20, 44]) * k), 4), (*(c + np.array([26, -44, 10]) * k), 5),
-                                     (*(c + np.array([52, -46, -26]) * k), 4)], 8))  # fmt: skip
+        groove = canvas.region(self.grooves)
         canvas.paint(groove.inside(sac, 1.0), -85, opacity=0.9)
-        vessel = tube([(*(c + np.array([0, -20, 44]) * k), 1.8), (*(c + np.array([26, -46, 10]) * k), 1.6),
-                       (*(c + np.array([52, -48, -26]) * k), 1.0)], 8)  # fmt: skip
         calcified = self.person.age > 62 and rng.random() < 0.6
-        canvas.paint(canvas.region(vessel).inside(sac), 420 if calcified else 0.9 * blood)
+        canvas.paint(canvas.region(self.coronaries).inside(sac), 420 if calcified else 0.9 * blood)
 
-    def _paint_vessels(self, canvas: Canvas) -> None:
+    def paint_vessels(self, canvas: Canvas) -> None:
+        """Great vessels, the gullet: after the organs of chest and belly, which they cross."""
         blood = self.person.contrast
         venous = 45 + (blood - 45) * float(self.person.rng("phase").uniform(0.4, 1.25))
         for rows, value in (
-            (self.pulmonary_veins, blood), (self.veins, venous), (self.azygos, venous), (self.cava, 0.9 * venous + 4),
+            (self.veins, venous), (self.azygos, venous), (self.cava, 0.9 * venous + 4),
             (self.trunk, blood * 0.95 + 2), (self.arteries, blood), (self.aorta_rows, blood),
         ):  # fmt: skip
             region = canvas.region(rows, blend=2.0)
@@ -328,7 +338,7 @@ class Thorax:
         gullet = canvas.region(self.gullet, blend=1.0, bump=0.8)
         canvas.paint(gullet, 38)
         if self.person.rng("gullet").random() < 0.5:
-            canvas.paint(gullet, -700, inset=4.8, opacity=0.9)
+            canvas.paint(gullet, -700, inset=5.2, opacity=0.9)
         if self.person.age > 60:
             self._calcify(canvas)
 
