@@ -187,8 +187,8 @@ class Curve:
     """One line of a plot."""
 
     name: str
-    x: Sequence[float]
-    y: Sequence[float]
+    x: Sequence[float] | np.ndarray
+    y: Sequence[float] | np.ndarray
     colour: str
     dashed: bool = False
 
@@ -262,6 +262,7 @@ def montage_png(volumes: Mapping[str, Volume], window: Window | None = None, *, 
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     turned = {name: volume.as_orientation("LPS") for name, volume in volumes.items()}
     last = list(turned.values())[-1]
@@ -269,10 +270,13 @@ def montage_png(volumes: Mapping[str, Volume], window: Window | None = None, *, 
     view = View.through_body(last)
     heights = [view.size(plane)[1] / view.size(plane)[0] for plane in PLANES]
     width = 2.6
-    figure = Figure(figsize=(width * len(turned) + 0.3, width * sum(heights) + 0.75), dpi=150, facecolor="black",
-                    layout="constrained")  # fmt: skip
+    figure = Figure(
+        figsize=(width * len(turned) + 0.3, width * sum(heights) + 0.75),
+        dpi=150,
+        facecolor="black",
+        layout=ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01),
+    )
     FigureCanvasAgg(figure)
-    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)  # type: ignore[union-attr]
     grid = figure.add_gridspec(len(PLANES), len(turned), height_ratios=heights)
     for row, plane in enumerate(PLANES):
         for column, (name, volume) in enumerate(turned.items()):
@@ -284,7 +288,7 @@ def montage_png(volumes: Mapping[str, Volume], window: Window | None = None, *, 
             if row == 0:
                 axes.set_title(name, color="white", fontsize=10)
     note = f"{window.name} window {window.low:g} to {window.high:g} {last.quantity}   research use only"
-    figure.suptitle(title or None, color="white", fontsize=11)
+    figure.suptitle(title, color="white", fontsize=11)
     figure.supxlabel(note, color="#9ca3af", fontsize=8)
     return _save(figure)
 

@@ -10,6 +10,7 @@ from medrecon.engine import make_sampler
 from medrecon.noise import KeyedNoise
 from medrecon.problem import Problem, System
 from medrecon.samplers import Sampler, State
+from medrecon.selection import CLASSICAL, DIFFUSION
 
 _MIB = 1 << 20
 
@@ -29,17 +30,20 @@ def plan(problem: Problem, method: str, settings: dict[str, object], *, samples:
 
     The peak memory is that of this process after those steps: later steps need no more.
     """
-    sampler = make_sampler(method, settings)
+    automatic = method == "auto"
+    sampler = make_sampler(DIFFUSION if automatic and problem.prior is not None else CLASSICAL if automatic else method,
+                           settings)  # fmt: skip
     system = problem.system()
     system.op.adjoint(system.op(system.back_projection))  # compiles the kernels, which a run does once too
-    seconds = 0.0
+    baseline = 0.0
     if sampler.needs_prior:
-        before, state = _cost(make_sampler("tv", {}), system)
-        seconds += before
+        baseline, state = _cost(make_sampler(CLASSICAL, {}), system)
         system = replace(system, start=state.estimate)
     own, _ = _cost(sampler, system)
-    peak = peak_memory()
-    return Plan(method, sampler.evaluations() * samples, seconds + own * samples, (peak or 0) / _MIB)
+    seconds, evaluations = baseline + own * samples, sampler.evaluations() * samples
+    if automatic and sampler.needs_prior:  # both candidates run once more, on a share of the data
+        seconds, evaluations = seconds + 2 * baseline + own, evaluations + sampler.evaluations()
+    return Plan(method, evaluations, seconds, (peak_memory() or 0) / _MIB)
 
 
 def _cost(sampler: Sampler, system: System) -> tuple[float, State]:

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from medrecon.cli import console, options
+from medrecon.registry import Entry
 
 EXTRAS = {
     "ct": ("astra",),
@@ -47,13 +48,23 @@ def methods(
         entry = samplers.entry(name)
         settings = {f.name: f.default for f in fields(entry.value)}
         if as_json:
-            console.result_json({"name": name, "summary": entry.summary, "settings": settings, **entry.meta})
+            console.result_json(
+                {"name": name, "summary": _summary(entry), "settings": settings, **entry.meta}
+            )
             return
-        console.result(f"{name}: {entry.summary}\n")
+        console.result(f"{name}: {_summary(entry)}\n")
         console.result(console.table([(key, str(value)) for key, value in settings.items()], ("setting", "default")))
         return
-    rows = [
-        {"name": entry.name, "family": str(entry.meta.get("family", "")), "summary": entry.summary,
+    rows: list[dict[str, object]] = [
+        {
+            "name": "auto",
+            "family": "choice",
+            "summary": "The default: total variation or diffusion, whichever predicts held-out data better.",
+            "needs_prior": False,
+        }
+    ]
+    rows += [
+        {"name": entry.name, "family": str(entry.meta.get("family", "")), "summary": _summary(entry),
          "needs_prior": bool(entry.value.needs_prior)}
         for entry in samplers
     ]  # fmt: skip
@@ -65,6 +76,10 @@ def methods(
             [(str(r["name"]), str(r["family"]), str(r["summary"])) for r in rows], ("method", "family", "what")
         )
     )
+
+
+def _summary(entry: Entry) -> str:
+    return entry.summary.replace("`", "")
 
 
 def priors_list(as_json: options.Json = False) -> None:

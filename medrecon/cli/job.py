@@ -112,8 +112,11 @@ class Job:
         """
         from medrecon.engine import make_sampler
         from medrecon.samplers import samplers
+        from medrecon.selection import DIFFUSION
 
         method, settings = self.config.method or "auto", dict(self.config.settings or {})
+        if method == "auto":  # the settings are those of the diffusion method that it may choose
+            method = DIFFUSION
         if self.config.steps is not None:
             known = {f.name for f in fields(samplers.get(method))}
             name = next((n for n in ("steps", "iterations") if n in known), None)

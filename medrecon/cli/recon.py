@@ -85,6 +85,9 @@ def _text(summary: dict[str, object]) -> str:
         rows.append(
             ("baseline", f"{summary['baseline_method']}, {float(str(summary['baseline_discrepancy'])):.3f} {unit}")
         )
+    selection = summary.get("selection")
+    if isinstance(selection, dict):
+        rows.insert(2, ("chosen", str(selection["reason"])))
     rows += [(name, str(summary[name])) for name in ("spread", "report") if name in summary]
     return console.table(rows)
 

@@ -68,7 +68,11 @@ def stored_report(result: Path, truth_file: Path | None = None) -> ReportData:
     metrics = {}
     if truth is not None:
         metrics = {name: figures(v, truth) for name, v in (("result", volume), ("baseline", baseline)) if v is not None}
-    history, per_view, note = record.get("history"), record.get("residual_per_view"), data.get("note")
+    history, per_view = record.get("history"), record.get("residual_per_view")
+    reason = _mapping(residual.get("selection")).get("reason")
+    notes = [str(data["note"])] if data.get("note") else []
+    if reason:
+        notes.append(f"The method was chosen automatically: {reason}.")
     return ReportData(
         title=str(data.get("title") or result.name),
         volume=volume,
@@ -86,7 +90,7 @@ def stored_report(result: Path, truth_file: Path | None = None) -> ReportData:
         metrics=metrics,
         settings=_mapping(record.get("settings")),
         provenance={key: record[key] for key in _SHOWN if key in record} | {"seconds": run.get("seconds")},
-        notes=(str(note),) if note else (),
+        notes=tuple(notes),
     )
 
 
