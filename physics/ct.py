@@ -112,7 +112,7 @@ def slices_innermost(x: Tensor) -> Tensor:
 
 
 def _small(kind: str, backend: str) -> CTOperator:
-    shape, spacing = (5, 12, 14), (2.0, 1.0, 1.2)
+    shape, spacing = (3, 8, 9), (2.0, 1.0, 1.2)
     if kind == "parallel":
         return CTOperator(
             CTGeometry.parallel(shape, spacing, 7, detector_offset=0.3, rotation_shift=0.2), backend=backend

@@ -393,6 +393,8 @@ def _radius(shape: Sequence[int], spacing: Sequence[float]) -> float:
 
 
 def _covering(half_width: float, pitch: float) -> int:
+    if not math.isfinite(half_width):
+        raise InputError("detector_offset and rotation_shift must be finite", found=half_width, expected="millimetres")
     return math.ceil(2 * half_width / _positive("detector column spacing", pitch) - 1e-9) + 1
 
 

@@ -35,6 +35,7 @@ class NumbaProjector:
     def __init__(self, geometry: CTGeometry) -> None:
         self.geometry = geometry
         self.table = ray_table(geometry)
+        self.work = geometry.shape[0] * sum(2.0 * (rays.last - rays.first).sum() for rays in self.table)
 
     def _strides(self, rays: RaySet) -> tuple[int, int]:
         """Floats between two steps of a ray, and between two pixels of a step."""
@@ -59,7 +60,7 @@ class NumbaProjector:
                     tasks.append(
                         partial(project, lanes, image, data, rays.arrays, *where, min(FORWARD_ROWS, rays.steps))
                     )
-        run_tasks(tasks)
+        run_tasks(tasks, self.work)
         return out
 
     def adjoint(self, y: Tensor) -> Tensor:
@@ -76,5 +77,5 @@ class NumbaProjector:
                 for top in range(0, rays.steps, ADJOINT_ROWS):
                     where = (top, min(top + ADJOINT_ROWS, rays.steps), rays.width, *self._strides(rays))
                     tasks.append(partial(backproject, lanes, image, data, rays.arrays, *where, slices, z, count))
-            run_tasks(tasks)
+            run_tasks(tasks, self.work)
         return out

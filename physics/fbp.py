@@ -88,7 +88,10 @@ def fbp(geometry: CTGeometry, y: Tensor, filter: str = "ramp", cutoff: float = 1
         filtered[part, _PAD:-_PAD] = torch.fft.irfft(spectrum, n=size, dim=1)[:, : wide.columns]
     out = torch.zeros(*geometry.shape[1:], slices)
     tops = range(0, geometry.shape[1], _ROWS)
-    run_tasks([partial(_back_project, wide, memory, out[top : top + _ROWS], top) for top in tops])
+    run_tasks(
+        [partial(_back_project, wide, memory, out[top : top + _ROWS], top) for top in tops],
+        2.0 * out.numel() * wide.n_views,
+    )
     return out.permute(2, 0, 1).to(y.device)
 
 

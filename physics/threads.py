@@ -8,15 +8,20 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
+SMALL = 1 << 20
+"""Multiply-adds below which starting threads costs more than it saves."""
 
-def run_tasks(tasks: Sequence[Callable[[], None]]) -> None:
+
+def run_tasks(tasks: Sequence[Callable[[], None]], work: float = float("inf")) -> None:
     """Run independent tasks on as many threads as torch uses; the tasks release Python's lock.
+
+    ``work`` is an estimate of their multiply-adds: few of them run in the calling thread.
 
     Plain threads instead of numba's: two Python threads may call an operator at once (viewers, data loaders), which
     numba's default threading layer answers by ending the process.
     """
     threads = min(torch.get_num_threads(), len(tasks))
-    if threads <= 1:
+    if threads <= 1 or work < SMALL:
         for task in tasks:
             task()
         return
