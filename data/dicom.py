@@ -8,17 +8,21 @@ Reference: DICOM PS3.3 C.7.6.2 (image plane), C.7.6.3 (pixels), C.11.1 (modality
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+
 from medrecon.data.formats import reader
 from medrecon.data.limits import Limits
 from medrecon.data.reading import reading, require_finite
 from medrecon.data.volume import Geometry, Volume
-
 from medrecon.errors import CorruptInput, InputError
 
 if TYPE_CHECKING:
@@ -28,10 +32,44 @@ _KIND = "DICOM"
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _TOLERANCE = 0.01  # of the slice distance: larger deviations are gaps
 _TILT_DEGREES = 0.5
-_GEOMETRY = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns")
+_NEEDED = (
+    "SeriesInstanceUID",
+    "Modality",
+    "Rows",
+    "Columns",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "PixelSpacing",
+)
+_SAID = {
+    "along_row": "ImageOrientationPatient",
+    "along_column": "ImageOrientationPatient",
+    "spacing": "PixelSpacing",
+    "shape": "Rows or Columns",
+}
 _QUANTITY = {"CT": "HU", "MR": "a.u."}
 _MOST_FILES = 20000
-AIR = -1000.0
+_AIR = -1000.0
+
+
+@dataclass(frozen=True)
+class _Slice:
+    """What the header of one file says about its place; plain values, nothing about the patient."""
+
+    file: Path
+    series: str
+    series_number: str
+    modality: str
+    shape: tuple[int, int]
+    position: np.ndarray
+    along_row: np.ndarray
+    along_column: np.ndarray
+    spacing: tuple[float, float]  # between rows, between columns
+    thickness: float
+
+    @property
+    def normal(self) -> np.ndarray:
+        return np.cross(self.along_row, self.along_column)
 
 
 def sniff_dicom(path: Path, head: bytes) -> bool:
@@ -67,19 +105,20 @@ def read_dicom(path: str | Path, *, limits: Limits | None = None) -> Volume:
     path, limits = Path(path), limits or Limits()
     with reading(path, _KIND):
         folder = path if path.is_dir() else path.parent
-        headers = {file: _header(file) for file in _dicom_files(folder)}
         where = folder.name
-        if not headers:
+        slices = [_header(file) for file in _dicom_files(folder)]
+        if not slices:
             raise InputError("the folder holds no DICOM images", where=where)
-        _check_one_series(headers, where)
-        files, geometry = _arranged(headers, where)
+        _check_one_series(slices, where)
+        slices, geometry = _arranged(slices, where)
         limits.check(geometry.shape, 4, where=where)
         array = np.empty(geometry.shape, np.float32)
-        for k, file in enumerate(files):
-            array[k] = _pixels(file, geometry.shape[1:], limits)
-    modality = str(headers[files[0]].Modality)
+        for k, one in enumerate(slices):
+            array[k] = _pixels(one, limits)
     require_finite(array, where=where, what="voxels")
-    return Volume(array, geometry, _QUANTITY[modality], {"format": "dicom", "modality": modality, "slices": len(files)})
+    modality = slices[0].modality
+    meta = {"format": "dicom", "modality": modality, "slices": len(slices)}
+    return Volume(array, geometry, _QUANTITY[modality], meta)
 
 
 def _dicom_files(folder: Path) -> list[Path]:
@@ -97,111 +136,133 @@ def _dicom_files(folder: Path) -> list[Path]:
     return found
 
 
-def _load(file: Path, *, pixels: bool) -> Dataset:
-    """A file's data set. Raises CorruptInput, also where pydicom only warns."""
+@contextmanager
+def _strictly(file: Path) -> Iterator[None]:
+    """Make pydicom's warnings errors, but for formal faults of values, and keep it from logging.
+
+    pydicom warns about elements that end too early, and goes on. Its messages quote values, names of patients included.
+    """
     import pydicom
 
-    with reading(file, _KIND), warnings.catch_warnings():
-        warnings.simplefilter("error")  # pydicom warns about lengths that do not agree, and goes on
-        warnings.filterwarnings("ignore", message=r"(?s).*(Invalid value for VR|value length .* exceeds the maximum)")
-        try:
-            meta = pydicom.filereader.read_file_meta_info(file)
-            if str(getattr(meta, "TransferSyntaxUID", "")) == _DEFLATED:
-                # Its size cannot be known before it is unpacked.
-                raise InputError(
-                    "deflated DICOM is not read", where=file.name, hint="Unpack it with: dcmconv +te IN OUT"
-                )
-            return pydicom.dcmread(file, stop_before_pixels=not pixels)
-        except (Warning, pydicom.errors.InvalidDicomError, pydicom.errors.BytesLengthException) as error:
-            raise CorruptInput("the DICOM file is damaged or cut short", where=file.name) from error
+    logger = logging.getLogger("pydicom")
+    before, logger.disabled = logger.disabled, True
+    try:
+        with reading(file, _KIND), warnings.catch_warnings():
+            warnings.simplefilter("error")
+            warnings.filterwarnings("ignore", message=r"(?s).*(Invalid value for VR|The value length|Invalid UID)")
+            try:
+                yield
+            except (Warning, pydicom.errors.InvalidDicomError, pydicom.errors.BytesLengthException) as error:
+                raise CorruptInput("the DICOM file is damaged or cut short", where=file.name) from error
+    finally:
+        logger.disabled = before
 
 
-def _header(file: Path) -> Dataset:
-    header = _load(file, pixels=False)
-    frames = header.get("NumberOfFrames", 1)
-    if int(frames or 1) > 1:
-        raise InputError(
-            "several slices in one DICOM file are not read yet",
-            where=file.name,
-            found=f"{frames} frames",
-            hint="Convert it to one file per slice, or to NIfTI.",
+def _load(file: Path, *, pixels: bool) -> Dataset:
+    """A file's data set. Call within `_strictly`."""
+    import pydicom
+
+    meta = pydicom.filereader.read_file_meta_info(file)
+    if str(getattr(meta, "TransferSyntaxUID", "")) == _DEFLATED:
+        # Its size cannot be known before it is unpacked.
+        raise InputError("deflated DICOM is not read", where=file.name, hint="Unpack it with: dcmconv +te IN OUT")
+    return pydicom.dcmread(file, stop_before_pixels=not pixels)
+
+
+def _header(file: Path) -> _Slice:
+    with _strictly(file):
+        header = _load(file, pixels=False)
+        frames = int(header.get("NumberOfFrames") or 1)
+        if frames > 1:
+            raise InputError(
+                "several slices in one DICOM file are not read yet",
+                where=file.name,
+                found=f"{frames} frames",
+                hint="Convert it to one file per slice, or to NIfTI.",
+            )
+        missing = [name for name in _NEEDED if header.get(name) in (None, "")]
+        if missing:
+            raise InputError(
+                "the image does not say where it lies",
+                where=file.name,
+                found=f"without {', '.join(missing)}",
+                hint="Remove reports, scouts and other objects from the folder.",
+            )
+        along_row, along_column = np.array(header.ImageOrientationPatient, dtype=float).reshape(2, 3)
+        one = _Slice(
+            file=file,
+            series=str(header.SeriesInstanceUID),
+            series_number=str(header.get("SeriesNumber") or "unknown")[:12],
+            modality=str(header.Modality),
+            shape=(int(header.Rows), int(header.Columns)),
+            position=np.array(header.ImagePositionPatient, dtype=float).reshape(3),
+            along_row=along_row / np.linalg.norm(along_row),
+            along_column=along_column / np.linalg.norm(along_column),
+            spacing=(float(header.PixelSpacing[0]), float(header.PixelSpacing[1])),
+            thickness=float(header.get("SpacingBetweenSlices") or header.get("SliceThickness") or 0),
         )
-    missing = [name for name in (*_GEOMETRY, "SeriesInstanceUID", "Modality") if header.get(name) in (None, "")]
-    if missing:
-        raise InputError(
-            "the image does not say where it lies",
-            where=file.name,
-            found=f"without {', '.join(missing)}",
-            hint="Remove reports, scouts and other objects from the folder.",
-        )
-    return header
+        numbers = np.concatenate([one.position, along_row, along_column, one.spacing, [one.thickness]])
+        lengths = [along_row @ along_row, along_column @ along_column, along_row @ along_column]
+        if (
+            not np.isfinite(numbers).all()
+            or not np.allclose(lengths, (1, 1, 0), atol=1e-3)
+            or min(*one.spacing, *one.shape) <= 0
+        ):
+            raise InputError("position, orientation or pixel spacing is impossible", where=file.name)
+    return one
 
 
-def _check_one_series(headers: dict[Path, Dataset], where: str) -> None:
-    counts = Counter(str(h.SeriesInstanceUID) for h in headers.values())
+def _check_one_series(slices: list[_Slice], where: str) -> None:
+    counts = Counter(one.series for one in slices)
     if len(counts) > 1:
-        listed = []
-        for uid, count in counts.most_common():
-            first = next(h for h in headers.values() if str(h.SeriesInstanceUID) == uid)
-            listed.append(f"number {first.get('SeriesNumber', 'unknown')} with {count} images")
+        number = {one.series: one.series_number for one in slices}
+        listed = [f"number {number[uid]} with {count} images" for uid, count in counts.most_common(8)]
         raise InputError(
             f"{len(counts)} series in one folder",
             where=where,
-            found="series " + ", ".join(listed[:8]),
+            found="series " + ", ".join(listed),
             expected="one series",
             hint="Put each series into its own folder.",
         )
-    modality = str(next(iter(headers.values())).Modality)
-    if modality not in _QUANTITY:
-        raise InputError("this modality is not read", where=where, found=modality, expected="CT or MR")
+    modalities = sorted({one.modality for one in slices})
+    if len(modalities) > 1 or modalities[0] not in _QUANTITY:
+        raise InputError("this modality is not read", where=where, found=", ".join(modalities), expected="CT or MR")
 
 
-def _arranged(headers: dict[Path, Dataset], where: str) -> tuple[list[Path], Geometry]:
-    """Files in the order of their positions along the normal, and the grid. Raises InputError; see `read_dicom`."""
-    files = list(headers)
-    first = headers[files[0]]
-    for name in _GEOMETRY[1:]:
-        reference = np.asarray(first[name].value, dtype=float)
-        for file in files:
-            value = np.asarray(headers[file][name].value, dtype=float)
-            if value.shape != reference.shape or not np.allclose(value, reference, rtol=1e-5, atol=1e-4):
+def _arranged(slices: list[_Slice], where: str) -> tuple[list[_Slice], Geometry]:
+    """Slices in the order of their positions along the normal, and the grid. Raises InputError; see `read_dicom`."""
+    first = slices[0]
+    for name in ("along_row", "along_column", "spacing", "shape"):
+        reference = np.asarray(getattr(first, name))
+        for one in slices:
+            value = np.asarray(getattr(one, name))
+            if not np.allclose(value, reference, rtol=1e-5, atol=1e-4):
                 raise InputError(
-                    f"the slices differ in {name}",
-                    where=file.name,
+                    f"the slices differ in {_SAID[name]}",
+                    where=one.file.name,
                     found=value.tolist(),
                     expected=reference.tolist(),
                     hint="Keep only the slices of one acquisition in the folder.",
                 )
-    along_row, along_column = np.asarray(first.ImageOrientationPatient, dtype=float).reshape(2, 3)
-    cosines = np.array([along_row @ along_row, along_column @ along_column, along_row @ along_column])
-    between_rows, between_columns = (float(s) for s in first.PixelSpacing)
-    if not np.allclose(cosines, (1, 1, 0), atol=1e-3) or min(between_rows, between_columns) <= 0:
-        raise InputError("orientation or pixel spacing is impossible", where=files[0].name)
-    along_row /= np.linalg.norm(along_row)
-    normal = np.cross(along_row, along_column / np.linalg.norm(along_column))
-    positions = np.array([np.asarray(headers[file].ImagePositionPatient, dtype=float) for file in files])
-    if positions.shape != (len(files), 3) or not np.isfinite(positions).all():
-        raise InputError("positions of the slices are unusable", where=where)
-    heights = positions @ normal
-    order = np.argsort(heights, kind="stable")
-    files, positions, heights = [files[n] for n in order], positions[order], heights[order]
-    step = _slice_step(files, positions, heights, first, where)
+    slices = sorted(slices, key=lambda one: float(one.position @ first.normal))
+    step = _slice_step(slices, where)
+    between_rows, between_columns = first.spacing
     lps = np.eye(4)
-    lps[:3, 0] = along_row * between_columns
-    lps[:3, 1] = along_column / np.linalg.norm(along_column) * between_rows
-    lps[:3, 2] = normal * step
-    lps[:3, 3] = positions[0]
-    shape = (len(files), int(first.Rows), int(first.Columns))
-    return files, Geometry(shape, np.diag([-1.0, -1.0, 1.0, 1.0]) @ lps)
+    lps[:3, 0] = first.along_row * between_columns
+    lps[:3, 1] = first.along_column * between_rows
+    lps[:3, 2] = first.normal * step
+    lps[:3, 3] = slices[0].position
+    return slices, Geometry((len(slices), *first.shape), np.diag([-1.0, -1.0, 1.0, 1.0]) @ lps)
 
 
-def _slice_step(files: list[Path], positions: np.ndarray, heights: np.ndarray, first: Dataset, where: str) -> float:
+def _slice_step(slices: list[_Slice], where: str) -> float:
     """Distance of neighbouring slices, mm, once it is known to be the same everywhere."""
-    if len(files) == 1:
-        thickness = float(first.get("SpacingBetweenSlices") or first.get("SliceThickness") or 0)
-        if thickness <= 0:
-            raise InputError("a single slice without thickness", where=files[0].name)
-        return thickness
+    first, last = slices[0], slices[-1]
+    if len(slices) == 1:
+        if first.thickness <= 0:
+            raise InputError("a single slice without thickness", where=first.file.name)
+        return first.thickness
+    heights = np.array([one.position @ first.normal for one in slices])
     steps = np.diff(heights)
     step = float(np.median(steps))
     close = np.flatnonzero(steps < max(_TOLERANCE * step, 1e-4))
@@ -210,23 +271,23 @@ def _slice_step(files: list[Path], positions: np.ndarray, heights: np.ndarray, f
         raise InputError(
             "two slices lie at the same place",
             where=where,
-            found=f"{files[k].name} and {files[k + 1].name}",
+            found=f"{slices[k].file.name} and {slices[k + 1].file.name}",
             hint="Keep one of them; a folder must hold one acquisition.",
         )
     uneven = np.flatnonzero(np.abs(steps - step) > _TOLERANCE * step)
     if uneven.size:
         k = int(uneven[0])
-        missing = round(float(steps[k] / step)) - 1
+        whole = abs(steps[k] / step - round(steps[k] / step)) < 0.05
         raise InputError(
-            "slices are missing" if missing > 0 else "the slices are not evenly spaced",
+            "slices are missing" if whole and steps[k] > step else "the slices are not evenly spaced",
             where=where,
-            found=f"{steps[k]:.3f} mm between {files[k].name} and {files[k + 1].name}",
+            found=f"{steps[k]:.3f} mm between {slices[k].file.name} and {slices[k + 1].file.name}",
             expected=f"{step:.3f} mm",
             hint="Find the missing slices, or resample the series first.",
         )
-    travel = positions[-1] - positions[0]
+    travel = last.position - first.position
     along = float(heights[-1] - heights[0])
-    tilt = np.degrees(np.arctan2(np.linalg.norm(travel - along * np.cross(*_axes(first))), along))
+    tilt = np.degrees(np.arctan2(np.linalg.norm(travel - along * first.normal), along))
     if tilt > _TILT_DEGREES:
         raise InputError(
             "the gantry was tilted: the slices are not stacked along their normal",
@@ -235,43 +296,37 @@ def _slice_step(files: list[Path], positions: np.ndarray, heights: np.ndarray, f
             expected=f"at most {_TILT_DEGREES}",
             hint="Correct the tilt first, for instance with dcm2niix, and read its NIfTI.",
         )
-    return along / (len(files) - 1)
+    return along / (len(slices) - 1)
 
 
-def _axes(header: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    along_row, along_column = np.asarray(header.ImageOrientationPatient, dtype=float).reshape(2, 3)
-    return along_row / np.linalg.norm(along_row), along_column / np.linalg.norm(along_column)
-
-
-def _pixels(file: Path, shape: tuple[int, ...], limits: Limits) -> np.ndarray:
+def _pixels(one: _Slice, limits: Limits) -> np.ndarray:
     """One slice, rescaled, float32."""
-    dataset = _load(file, pixels=True)
-    if int(dataset.get("SamplesPerPixel", 1)) != 1:
-        raise InputError("colour images are not read", where=file.name)
-    limits.check(shape, 8, where=file.name)
-    syntax = dataset.file_meta.TransferSyntaxUID
-    with reading(file, _KIND), warnings.catch_warnings():
-        warnings.simplefilter("error")
+    name = one.file.name
+    with _strictly(one.file):
+        dataset = _load(one.file, pixels=True)
+        if int(dataset.get("SamplesPerPixel") or 1) != 1:
+            raise InputError("colour images are not read", where=name)
+        limits.check((int(dataset.Rows), int(dataset.Columns)), 8, where=name)
+        syntax = dataset.file_meta.TransferSyntaxUID
         try:
             stored = dataset.pixel_array
-        except Warning as error:
-            raise CorruptInput("the pixels are damaged or cut short", where=file.name) from error
         except (RuntimeError, NotImplementedError) as error:
             if not syntax.is_compressed:
                 raise
             raise InputError(
                 "the pixels are compressed and cannot be decoded here",
-                where=file.name,
+                where=name,
                 found=syntax.name,
                 hint="Install a decoder (pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg), or decompress "
                 "the series with dcmdjpeg or gdcmconv --raw.",
             ) from error
-        if stored.shape != shape:
-            raise CorruptInput("the pixels have the wrong shape", where=file.name, found=stored.shape, expected=shape)
-        slope, intercept = float(dataset.get("RescaleSlope", 1) or 1), float(dataset.get("RescaleIntercept", 0) or 0)
+        if stored.shape != one.shape:
+            raise CorruptInput("the pixels have the wrong shape", where=name, found=stored.shape, expected=one.shape)
+        slope, intercept = (float(dataset.get(key, d)) for key, d in (("RescaleSlope", 1), ("RescaleIntercept", 0)))
+        if not (np.isfinite([slope, intercept]).all() and slope != 0):
+            raise CorruptInput("the rescale of the pixels is impossible", where=name, found=f"{slope}, {intercept}")
         values = stored.astype(np.float64) * slope + intercept
-        if dataset.Modality == "CT" and "PixelPaddingValue" in dataset:
-            limit = int(dataset.get("PixelPaddingRangeLimit", dataset.PixelPaddingValue))
-            low, high = sorted((int(dataset.PixelPaddingValue), limit))
-            values[(stored >= low) & (stored <= high)] = AIR
+        if one.modality == "CT" and dataset.get("PixelPaddingValue") is not None:
+            ends = int(dataset.PixelPaddingValue), int(dataset.get("PixelPaddingRangeLimit", dataset.PixelPaddingValue))
+            values[(stored >= min(ends)) & (stored <= max(ends))] = _AIR
     return values.astype(np.float32)

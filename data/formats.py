@@ -16,7 +16,6 @@ from medrecon.data.limits import Limits
 from medrecon.data.provenance import describe_output, sidecar_path, verify_sidecar, write_json
 from medrecon.data.scan import Scan
 from medrecon.data.volume import Volume
-
 from medrecon.errors import InputError, UsageError
 from medrecon.registry import Registry
 
@@ -123,10 +122,9 @@ def read(path: str | Path, *, limits: Limits | None = None, verify: bool = True)
         that differs from what its ``NAME.json`` says.
     """
     path = Path(path)
-    found = readers.get(sniff(path))
     if verify and path.is_file():
-        verify_sidecar(path)
-    return found.read(path, limits=limits)
+        verify_sidecar(path)  # first: a damaged file does not reach any format library
+    return readers.get(sniff(path)).read(path, limits=limits)
 
 
 def read_volume(path: str | Path, *, quantity: str | None = None, limits: Limits | None = None) -> Volume:

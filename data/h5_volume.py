@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+
 from medrecon.data import hdf5
 from medrecon.data.atomic import final_name
 from medrecon.data.formats import reader, writer
 from medrecon.data.limits import Limits
 from medrecon.data.reading import require_finite
 from medrecon.data.volume import Geometry, Volume
-
 from medrecon.errors import CorruptInput, InputError
 
 FORMAT = "medrecon-volume"
@@ -35,13 +35,13 @@ def read_h5_volume(path: str | Path, *, limits: Limits | None = None) -> Volume:
     where, limits = Path(path).name, limits or Limits()
     with hdf5.open_input(path, _KIND) as file:
         array = hdf5.read_array(file, "reconstruction", kinds="fiu", where=where, limits=limits)
-        attributes = dict(file["reconstruction"].attrs)
+        attributes = hdf5.read_attributes(file, "reconstruction")
     affine, quantity, stated = (attributes.get(key) for key in ("affine", "quantity", "sha256"))
     if array.ndim != 3 or not isinstance(affine, np.ndarray) or affine.shape != (4, 4):
         raise InputError(
             "/reconstruction cannot be placed in space",
             where=where,
-            found=f"shape {array.shape}, affine {'missing' if affine is None else np.shape(affine)}",
+            found=f"shape {array.shape}, affine {affine.shape if isinstance(affine, np.ndarray) else 'missing'}",
             expected="three dimensions (z, y, x) and an attribute affine (4 x 4, RAS+ mm)",
         )
     quantity = quantity if isinstance(quantity, str) else "a.u."

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+
 from medrecon.data.limits import Limits
 from medrecon.data.reading import reading
-
 from medrecon.errors import CorruptInput, InputError, UnsafeInput
 
 if TYPE_CHECKING:
@@ -45,11 +45,12 @@ def new_file(path: Path) -> Iterator[h5py.File]:
     """A new file, composed in memory and written in one go.
 
     Writing through HDF5 itself would be fatal on a full disk: the library then crashes the process while it closes the
-    file (h5py 3.16, HDF5 2.0). The price is memory for the compressed file.
+    file (h5py 3.16, HDF5 2.0). The price is memory for the compressed file. The format version of HDF5 1.10 guards
+    its own structure with checksums; of older versions, one flipped bit in three hundred hangs or crashes the library.
     """
     import h5py
 
-    with h5py.File("in memory", "w", driver="core", backing_store=False, libver=("earliest", "v110")) as file:
+    with h5py.File("in memory", "w", driver="core", backing_store=False, libver=("v110", "v110")) as file:
         yield file
         file.flush()
         image = file.id.get_file_image()
@@ -65,6 +66,7 @@ def peek(path: Path, head: bytes) -> dict[str, object] | None:
     try:
         with h5py.File(path, "r", locking=False) as file:
             form = file.attrs.get("format")
+            form = form.decode("utf-8", "replace") if isinstance(form, bytes) else form
             return {"format": form if isinstance(form, str) else None, "names": list(file)[:_MOST_OBJECTS]}
     except (OSError, RuntimeError, ValueError, KeyError, TypeError):
         return {"format": None, "names": []}
@@ -117,11 +119,11 @@ def read_text(file: h5py.File, name: str, *, where: str) -> str | None:
 
 
 def read_attributes(file: h5py.File, name: str) -> dict[str, object]:
-    """Attributes of a group as Python numbers, strings and float64 arrays; {} if the group is absent."""
+    """Attributes of a group or dataset as Python numbers, strings and float64 arrays; {} if the group is absent."""
     import h5py
 
     group = file if name == "/" else file.get(name)
-    if not isinstance(group, h5py.Group):
+    if not isinstance(group, h5py.Group | h5py.Dataset):
         return {}
     return {key: _plain(group.attrs[key]) for key in group.attrs}
 
@@ -133,7 +135,12 @@ def write_attributes(group: h5py.Group, values: Mapping[str, object]) -> None:
             continue
         if isinstance(value, list | tuple):
             value = np.asarray(value)
-        group.attrs[key] = value
+        group.attrs[key] = _fixed(value) if isinstance(value, str) else value
+
+
+def write_text(group: h5py.Group, name: str, text: str) -> None:
+    """A scalar dataset with one text."""
+    group.create_dataset(name, data=_fixed(text))
 
 
 def write_array(group: h5py.Group, name: str, array: np.ndarray, attributes: Mapping[str, object]) -> None:
@@ -177,6 +184,14 @@ def _check_links(group: h5py.Group, where: str) -> None:
                 )
             if current.get(name, getclass=True) is h5py.Group:
                 pending.append(current[name])
+
+
+def _fixed(text: str) -> np.ndarray:
+    """Text of fixed length: HDF5 keeps text of variable length in a heap without checksums."""
+    import h5py
+
+    encoded = text.encode("utf-8") or b"\0"
+    return np.array(encoded, dtype=h5py.string_dtype("utf-8", len(encoded)))
 
 
 def _plain(value: object) -> object:

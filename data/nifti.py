@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
+
 from medrecon.data.atomic import final_name
 from medrecon.data.formats import reader, writer
 from medrecon.data.limits import Limits
 from medrecon.data.reading import reading, require_finite
 from medrecon.data.volume import Geometry, Volume
-
 from medrecon.errors import CorruptInput, InputError
 
 if TYPE_CHECKING:

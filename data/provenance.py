@@ -18,11 +18,11 @@ from importlib import metadata
 from pathlib import Path, PurePath
 
 import numpy as np
+
 from medrecon.data.atomic import sha256_of_file
 from medrecon.data.reading import reading
 from medrecon.data.scan import Scan
 from medrecon.data.volume import Geometry, Volume
-
 from medrecon.errors import CorruptInput
 
 RECORD_VERSION = 1
@@ -207,9 +207,10 @@ def without_folders(text: str) -> str:
     """Text with every path in it cut down to its last part: folders often carry names of people."""
     if "/" not in text and "\\" not in text:
         return text
-    if _WHOLE_PATH.fullmatch(text) or _FILE_IN_FOLDER.fullmatch(text):
+    if _WHOLE_PATH.fullmatch(text):
         return re.split(r"[\\/]", text)[-1]
-    return _PATH_IN_TEXT.sub(r"\1", text)
+    text = _PATH_IN_TEXT.sub(r"\1", text)
+    return re.split(r"[\\/]", text)[-1] if _FILE_IN_FOLDER.fullmatch(text) else text
 
 
 def _sidecar_names(output: Path) -> tuple[Path, Path]:

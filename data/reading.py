@@ -58,6 +58,19 @@ def reading(path: str | Path, kind: str) -> Iterator[None]:
         ) from error
 
 
+@contextmanager
+def naming(where: str) -> Iterator[None]:
+    """Add the file's name to an InputError from a check that does not know of files."""
+    try:
+        yield
+    except InputError as error:
+        if error.where is not None:
+            raise
+        raise type(error)(
+            error.what, where=where, found=error.found, expected=error.expected, hint=error.hint
+        ) from error
+
+
 def require_finite(array: np.ndarray, *, where: str, what: str = "values") -> None:
     """Raise InputError, with the number and the first place, if the array holds NaN or infinity."""
     finite = np.isfinite(array)

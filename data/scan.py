@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from medrecon.data.volume import WATER, Geometry
 
+from medrecon.data.volume import WATER, Geometry
 from medrecon.errors import InputError
 
 

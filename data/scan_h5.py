@@ -7,15 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+
 from medrecon.data import hdf5
 from medrecon.data.atomic import final_name
 from medrecon.data.formats import reader, writer
 from medrecon.data.limits import Limits
 from medrecon.data.provenance import jsonable_dict
-from medrecon.data.reading import require_finite
+from medrecon.data.reading import naming, require_finite
 from medrecon.data.scan import Scan
 from medrecon.data.volume import WATER, Geometry
-
 from medrecon.errors import CorruptInput, InputError
 
 FORMAT = "medrecon-scan"
@@ -59,7 +59,7 @@ def read_scan_h5(path: str | Path, *, limits: Limits | None = None) -> Scan:
         stated = root.get("sha256")
         data = hdf5.read_array(file, "data", kinds="fiu", where=where, limits=limits)
         angles = hdf5.read_array(file, "angles", kinds="fiu", where=where, limits=limits)
-        unit = file["angles"].attrs.get("units", "rad")
+        unit = hdf5.read_attributes(file, "angles").get("units", "rad")
         grid = hdf5.read_attributes(file, "volume")
         geometry = {key: _listed(value) for key, value in hdf5.read_attributes(file, "geometry").items()}
         noise = {key: _listed(value) for key, value in hdf5.read_attributes(file, "noise").items()}
@@ -86,16 +86,17 @@ def read_scan_h5(path: str | Path, *, limits: Limits | None = None) -> Scan:
     require_finite(data, where=where, what="measured data")
     if modality == "ct":
         check_ct(data, geometry, volume_geometry, where)
-    return Scan(
-        data=np.ascontiguousarray(data, dtype=np.float32),
-        geometry=geometry,
-        volume_geometry=volume_geometry,
-        modality=modality,
-        noise=noise,
-        water=water,
-        provenance=_provenance(text, where),
-        meta={"format": _KIND, "verified": stated is not None},
-    )
+    with naming(where):
+        return Scan(
+            data=np.ascontiguousarray(data, dtype=np.float32),
+            geometry=geometry,
+            volume_geometry=volume_geometry,
+            modality=modality,
+            noise=noise,
+            water=water,
+            provenance=_provenance(text, where),
+            meta={"format": _KIND, "verified": stated is not None},
+        )
 
 
 @writer("scan.h5", suffixes=(".h5", ".hdf5"), content=Scan)
@@ -128,12 +129,12 @@ def write_scan_h5(path: Path, scan: Scan) -> None:
         about = {"quantity": "line integral of attenuation", "units": "1", "axes": "view,slice,column"}
         hdf5.write_array(file, "data", data, about if scan.modality == "ct" else {})
         file.create_dataset("angles", data=angles, fletcher32=True, chunks=angles.shape)
-        file["angles"].attrs["units"] = "rad"
+        hdf5.write_attributes(file["angles"], {"units": "rad"})
         hdf5.write_attributes(file.create_group("geometry"), rest)
         hdf5.write_attributes(file.create_group("noise"), noise)
         grid = {"shape": list(scan.volume_geometry.shape), "affine": scan.volume_geometry.affine}
         hdf5.write_attributes(file.create_group("volume"), {**grid, "water": float(scan.water)})
-        file.create_dataset("provenance", data=text)
+        hdf5.write_text(file, "provenance", text)
 
 
 def check_ct(data: np.ndarray, geometry: Mapping[str, object], grid: Geometry, where: str) -> None:
@@ -154,11 +155,8 @@ def check_ct(data: np.ndarray, geometry: Mapping[str, object], grid: Geometry, w
             expected="data (views, slices, columns) with one angle per view",
         )
     try:
-        parsed = CTGeometry.from_dict(dict(geometry))
-    except InputError as error:
-        raise InputError(
-            error.what, where=where, found=error.found, expected=error.expected, hint=error.hint
-        ) from error
+        with naming(where):
+            parsed = CTGeometry.from_dict(dict(geometry))
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"/geometry cannot be used: {error}", where=where, hint="See docs/scan-h5.md.") from error
     if parsed.columns != data.shape[2] or data.shape[1] != parsed.shape[0]:
@@ -199,10 +197,8 @@ def _grid(grid: Mapping[str, object], where: str) -> Geometry:
             where=where,
             expected="the group /volume with attributes shape (3) and affine (4 x 4)",
         )
-    try:
+    with naming(where):
         return Geometry(tuple(int(n) for n in shape), affine)  # type: ignore[arg-type]
-    except InputError as error:
-        raise InputError(error.what, where=where, found=error.found, expected=error.expected) from error
 
 
 def _facts(

@@ -173,7 +173,9 @@ def compare_volumes(
     chosen_range, origin = default_data_range(truth) if data_range is None else (float(data_range), "given")
     _check_range(chosen_range)
     air = -1000.0 if truth.quantity == "HU" else 0.0
-    reference = truth.array
+    reference, tissue = truth.array, air + _AIR_MARGIN * chosen_range
+    if not reference.max() > tissue:
+        raise InputError("the truth holds nothing but air", found=f"maximum {reference.max():g} {truth.quantity}")
     figures: dict[str, object] = {
         "psnr": psnr(array, reference, data_range=chosen_range, mask=selected),
         "rmse": rmse(array, reference, selected),
@@ -182,9 +184,7 @@ def compare_volumes(
     }
     counted, similarities = {}, []
     for plane, axis in PLANES.items():
-        slices = slices_with_tissue(reference, axis, threshold=air + _AIR_MARGIN * chosen_range)
-        if not slices.any():
-            raise InputError("the truth holds nothing but air", found=f"maximum {reference.max():g} {truth.quantity}")
+        slices = slices_with_tissue(reference, axis, threshold=tissue)
         counted[plane] = int(slices.sum())
         figures[f"psnr_{plane}"] = _mean_slice_psnr(array, reference, axis, slices, chosen_range, selected)
         value = ssim(array, reference, data_range=chosen_range, axis=axis, mask=selected, slices=slices, zero=air)

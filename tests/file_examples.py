@@ -62,8 +62,8 @@ def dicom_series(
 ) -> list[Path]:
     """Write a series of slices (int16, ``(z, y, x)``) the way a scanner does; returns the files.
 
-    ``orientation`` holds the directions of a row, a column and the stack as columns, LPS; ``step`` replaces the shift from
-    slice to slice (for a tilted gantry).
+    ``orientation`` holds the directions of a row, a column and the stack as columns, LPS; ``step`` replaces the shift
+    from slice to slice (for a tilted gantry).
     """
     from pydicom.dataset import FileDataset, FileMetaDataset
     from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian

@@ -97,7 +97,10 @@ def test_links_are_replaced_not_followed(tmp_path):
 
 def test_unusable_targets(tmp_path):
     (tmp_path / "folder").mkdir()
-    for path, text in [(tmp_path / "no" / "a", "folder for the output"), (tmp_path / "folder", "a folder has this name")]:
+    for path, text in [
+        (tmp_path / "no" / "a", "folder for the output"),
+        (tmp_path / "folder", "a folder has this name"),
+    ]:
         with pytest.raises(UsageError, match=text):
             check_target(path, overwrite=True)
 
@@ -165,7 +168,10 @@ def test_full_disk_keeps_the_old_file(tmp_path, name, what):
     (tmp_path / "a.json").write_text("{}")
     done = subprocess.run(
         [sys.executable, "-c", LIMITED, str(tmp_path), name, what],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]) + os.pathsep + os.environ.get("PYTHONPATH", "")},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(Path(__file__).parents[1]) + os.pathsep + os.environ.get("PYTHONPATH", ""),
+        },
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,

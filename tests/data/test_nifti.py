@@ -6,13 +6,13 @@ import gzip
 import json
 import struct
 
-import file_examples as examples
 import nibabel as nib
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import file_examples as examples
 from medrecon.data import Geometry, Volume, read, write
 from medrecon.data.limits import Limits
 from medrecon.data.nifti import read_nifti
@@ -141,7 +141,11 @@ def test_affine_choices(tmp_path):
     image = nib.Nifti1Image(array, None)
     image.header.set_zooms((0.5, 1.5, 2.0))
     only_qform, both = examples.oblique().affine.copy(), np.diag([3.0, 4, 5, 1])
-    for sform, qform, expected in [(None, None, "voxel size"), (None, only_qform, "qform"), (both, only_qform, "sform")]:
+    for sform, qform, expected in [
+        (None, None, "voxel size"),
+        (None, only_qform, "qform"),
+        (both, only_qform, "sform"),
+    ]:
         image.set_sform(sform, code=2 if sform is not None else 0)
         image.set_qform(qform, code=1 if qform is not None else 0)
         image.header.set_xyzt_units("mm")
@@ -151,7 +155,9 @@ def test_affine_choices(tmp_path):
         assert back.meta["affine_from"] == expected
         image.header.set_xyzt_units("meter")
         nib.save(image, tmp_path / "a.nii")
-        np.testing.assert_allclose(read(tmp_path / "a.nii").geometry.spacing, np.array(back.geometry.spacing) * 1000, rtol=1e-5)
+        np.testing.assert_allclose(
+            read(tmp_path / "a.nii").geometry.spacing, np.array(back.geometry.spacing) * 1000, rtol=1e-5
+        )
 
 
 def test_cosines_stay_orthonormal(tmp_path):
@@ -272,7 +278,7 @@ def test_gzip_trailer_is_checked(tmp_path, cut):
 
 def test_writer_refuses_what_it_could_not_read(tmp_path):
     volume = examples.volume()
-    with pytest.raises(InputError, match="a.nii: NaN or infinity"):
+    with pytest.raises(InputError, match=r"a.nii: NaN or infinity"):
         write(tmp_path / "a.nii", volume.with_array(np.full_like(volume.array, np.nan)))
     with pytest.raises(UsageError, match="no writer"):
         write(tmp_path / "a.xyz", volume)
