@@ -1,0 +1,257 @@
+"""Pairs of truth and classical volume, from simulated scans: what a guided network learns from.
+
+A pair is a function of the corpus, the seed and its number alone. It is made once and kept as a file, so that a
+stopped maker goes on where it was. A modality registers one function that simulates a random scan and reconstructs it
+by a classical method.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from medrecon.data.volume import Geometry, Volume
+from medrecon.errors import CorruptInput, InputError, MedreconError
+from medrecon.registry import Registry
+from medrecon.training.augment import enlarge, sharpened
+from medrecon.training.corpus import STEP, Corpus, Progress, stored_corpus
+from medrecon.training.files import write_array, write_text
+
+_FORMAT = "medrecon-pairs-1"
+
+
+@dataclass(frozen=True)
+class PairSettings:
+    """How pairs are made; the defaults are those of the CT prior that comes with the package."""
+
+    modality: str = "ct"
+    count: int = 400
+    seed: int = 0
+    frame: int = 128  # pixels; larger slices are reduced to it, smaller ones may be enlarged up to it
+    enlarged: float = 0.35  # share of pairs that are
+    largest_zoom: float = 2.6
+    sharpen: float = 0.6
+    views: tuple[int, ...] = ()  # pair n has views[n % len(views)] views; random ones if empty
+
+
+class GuideMaker(Protocol):
+    """``make(truth, rng, views)``: the classical volume of a random scan of ``truth``, on its grid."""
+
+    def __call__(self, truth: Volume, rng: np.random.Generator, views: int | None = None) -> Volume:
+        """Make one."""
+        ...
+
+
+guide_makers: Registry[GuideMaker] = Registry("maker of guides for")
+
+VIEWS = (4, 5, 6, 8, 8, 9, 10, 12, 14, 16, 20, 24, 32, 40)
+_AUTOMATIC = 0.25  # share of total-variation volumes whose weight is chosen as the engine chooses it
+
+
+@guide_makers.register("ct")
+def sparse_view_ct(truth: Volume, rng: np.random.Generator, views: int | None = None) -> Volume:
+    """Parallel beam, few views at random angles, photon noise; then 3D total variation of random strength.
+
+    Half a turn, sometimes a whole one or a limited arc; 2e4 to 5e5 photons; the weight between half and four times
+    what the discrepancy principle usually finds, or found by it.
+    """
+    from medrecon.noise import KeyedNoise
+    from medrecon.physics.ct import CTOperator
+    from medrecon.physics.ct_geometry import CTGeometry
+    from medrecon.physics.noise import PoissonNoise
+    from medrecon.physics.simulate import simulate_ct
+    from medrecon.problem import Problem
+    from medrecon.samplers.tv import TV
+
+    arc = 2 * math.pi if rng.random() < 0.2 else math.pi
+    if rng.random() < 0.06:
+        arc = rng.uniform(1.6, 2.8)
+    drawn, start = int(rng.choice(VIEWS)), rng.uniform(0, math.pi)
+    grid = truth.geometry
+    geometry = CTGeometry.parallel(grid.shape, grid.spacing, views or drawn, arc=arc, start=start)
+    noise = PoissonNoise(10 ** rng.uniform(4.3, 5.7))
+    attenuation = torch.from_numpy(truth.to_quantity("1/mm").array).clamp_min(0)
+    data = simulate_ct(attenuation, geometry, noise, seed=int(rng.integers(2**31)))
+    problem = Problem(CTOperator(geometry), data, grid, quantity="1/mm", noise_model=noise, lower_bound=0.0)
+    weight = math.exp(rng.uniform(math.log(2e-5), math.log(1.5e-4)))
+    iterations = int(rng.choice([60, 100]))
+    method = TV() if rng.random() < _AUTOMATIC else TV(weight=weight, iterations=iterations, cg_iterations=3)
+    system, keyed = problem.system(), KeyedNoise(0)
+    state = method.init(system, keyed)
+    while not method.done(state):
+        state = method.step(system, state, keyed)
+    values = system.to_quantity(state.estimate).contiguous().numpy()
+    return Volume(values, grid, "1/mm").to_quantity(truth.quantity)
+
+
+def make_pair(corpus: Corpus, settings: PairSettings, number: int) -> np.ndarray:
+    """Pair ``number``: truth and classical volume ``(2, z, y, x)`` in network units.
+
+    Raises InputError where the corpus holds no run of neighbouring slices.
+    """
+    chunks = corpus.chunks
+    if not chunks:
+        raise InputError(
+            "no volume has enough neighbouring slices for a guide", expected="8 slices or more that show an object",
+            hint="Train without guides (--no-guided).",
+        )  # fmt: skip
+    rng = np.random.default_rng([settings.seed, 1, number])
+    # Every run of slices is used once before any is used again
+    order = np.random.default_rng([settings.seed, 0, number // len(chunks)]).permutation(len(chunks))
+    numbers = chunks[order[number % len(chunks)]]
+    views = settings.views[number % len(settings.views)] if settings.views else None
+    source = corpus.sources[corpus.index[numbers[0], 0]]
+    truth = corpus.chunk(numbers)
+    spacing = np.array(source.spacing) * np.exp(rng.uniform(-0.15, 0.15, 3))
+    spacing[2] = spacing[1]
+    longest, zoom = max(truth.shape[1:]), 1.0
+    if longest > settings.frame:
+        zoom = settings.frame / longest
+    elif rng.random() < settings.enlarged and longest < 0.8 * settings.frame:
+        zoom = rng.uniform(1.2, max(1.2, min(settings.largest_zoom, settings.frame / longest)))
+    if zoom != 1:
+        truth = enlarge(truth, zoom)
+        if zoom > 1 and rng.random() < settings.sharpen:
+            truth = sharpened(truth, rng.uniform(0.3, 1.5))
+        # An enlarged slice stands for a larger body, for smaller pixels, or for something between the two
+        spacing[1:] /= zoom ** (rng.uniform(0, 1) if zoom > 1 else 1)
+    intensity = corpus.intensity
+    truth = np.clip(truth, intensity.low, intensity.high)
+    grid = Geometry.from_spacing(truth.shape, tuple(float(s) for s in spacing))  # type: ignore[arg-type]
+    scale = np.float32(intensity.scale or 1.0)
+    physical = Volume(truth * scale + np.float32(intensity.offset), grid, intensity.quantity)
+    guide = guide_makers.get(settings.modality)(physical, rng, views)
+    return np.stack([truth, (guide.array - np.float32(intensity.offset)) / scale])
+
+
+class PairFolder:
+    """Pairs as files; number n is ``n.npy``, int16 multiples of `STEP`, ``(2, z, y, x)``.
+
+    A folder with pairs of another corpus or other settings is emptied first.
+    """
+
+    def __init__(self, folder: Path, corpus: Corpus, settings: PairSettings) -> None:
+        self.folder, self.corpus, self.settings = folder, corpus, settings
+        self._open: dict[int, np.ndarray] = {}
+        # The number of pairs wanted does not change what a pair is
+        facts = [_FORMAT, asdict(replace(settings, count=0)), corpus.key]
+        self._key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+        folder.mkdir(parents=True, exist_ok=True)
+        if self._described() != self._key:
+            for old in folder.glob("*.npy"):
+                old.unlink()
+        # What a process of its own needs to know
+        order = {
+            "key": self._key,
+            "settings": asdict(settings),
+            "corpus": str(corpus.folder.resolve()) if corpus.folder else None,
+            "corpus_key": corpus.key,
+            "sources": np.unique(corpus.index[:, 0]).tolist(),
+        }
+        write_text(folder / "pairs.json", json.dumps(order))
+
+    @classmethod
+    def ordered(cls, folder: Path) -> PairFolder:
+        """The folder as an earlier `PairFolder` described it."""
+        order = json.loads((folder / "pairs.json").read_text())
+        whole = stored_corpus(Path(order["corpus"]))
+        index = whole.index[np.isin(whole.index[:, 0], order["sources"])]
+        return cls(folder, replace(whole, index=index, key=order["corpus_key"]), PairSettings(**order["settings"]))
+
+    def _described(self) -> str | None:
+        try:
+            return str(json.loads((self.folder / "pairs.json").read_text())["key"])
+        except (OSError, ValueError, KeyError):
+            return None
+
+    def path(self, number: int) -> Path:
+        """File of one pair."""
+        return self.folder / f"{number:06d}.npy"
+
+    def ready(self) -> int:
+        """How many pairs there are, counted from number 0 without a gap."""
+        number = 0
+        while number < self.settings.count and self.path(number).exists():
+            number += 1
+        return number
+
+    def make(self, progress: Progress | None = None, go_on: Callable[[], bool] = lambda: True) -> None:
+        """Make what is missing. Raises InputError where the corpus holds no run of neighbouring slices."""
+        for number in range(self.ready(), self.settings.count):
+            if not go_on():
+                return
+            if not self.path(number).exists():
+                codes = np.rint(make_pair(self.corpus, self.settings, number) / STEP).clip(-32768, 32767).astype("<i2")
+                write_array(self.path(number), codes)
+            if progress is not None:
+                progress(number + 1, self.settings.count)
+
+    def pair(self, number: int) -> np.ndarray:
+        """One pair as it is stored: int16 ``(2, z, y, x)``, mapped into memory."""
+        if number not in self._open:
+            try:
+                self._open[number] = np.load(self.path(number), mmap_mode="r", allow_pickle=False)
+            except (OSError, ValueError) as error:
+                raise CorruptInput(
+                    "a stored pair is damaged", where=self.path(number).name, hint="Delete it; it is made again."
+                ) from error
+        return self._open[number]
+
+
+class BackgroundMaker:
+    """A process of low priority that fills a `PairFolder`. Use as a context manager: leaving it ends the process."""
+
+    def __init__(self, pairs: PairFolder) -> None:
+        self.pairs = pairs
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> BackgroundMaker:
+        if self.pairs.ready() < self.pairs.settings.count:
+            one_thread = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "MKL", "NUMBA")}
+            with self._log.open("wb") as log:
+                self._process = subprocess.Popen(  # noqa: S603 - this interpreter, a module of this package
+                    [sys.executable, "-m", "medrecon.training.guides", str(self.pairs.folder)],
+                    env={**os.environ, **one_thread}, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log,
+                )  # fmt: skip
+        return self
+
+    @property
+    def _log(self) -> Path:
+        return self.pairs.folder / "maker.log"
+
+    def check(self) -> None:
+        """Raise MedreconError if the process failed."""
+        if self._process is not None and self._process.poll() not in (None, 0):
+            lines = self._log.read_text(errors="replace").strip().splitlines()
+            raise MedreconError(
+                "making the guides failed", found=lines[-1] if lines else f"exit code {self._process.returncode}"
+            )
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+            self._process.wait()
+
+
+def _main(folder: Path) -> None:
+    """Fill a folder until it is full or the process that asked for it is gone."""
+    parent = os.getppid()
+    if hasattr(os, "nice"):
+        os.nice(5)
+    torch.set_num_threads(1)
+    PairFolder.ordered(folder).make(go_on=lambda: os.getppid() == parent)
+
+
+if __name__ == "__main__":
+    _main(Path(sys.argv[1]))

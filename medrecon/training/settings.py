@@ -1,0 +1,178 @@
+"""What a training can be told."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+
+from medrecon.errors import UsageError
+from medrecon.network import UNetConfig
+from medrecon.training.augment import Augmentation
+
+DEFAULT_WIDTHS = (48, 96, 160, 224)
+
+
+@dataclass(frozen=True)
+class Intensity:
+    """How physical values become network units: ``network = (physical - offset) / scale``, clipped.
+
+    ``offset`` is the value of empty space, so that empty space is 0 in network units. Without ``scale`` each volume is
+    divided by the ``percentile`` of its own distance from ``offset`` (magnitude MR, seismic amplitudes: their unit
+    means nothing from one volume to the next); the card then says scale 1, and whoever uses the prior must scale
+    likewise.
+    """
+
+    quantity: str
+    scale: float | None = None
+    offset: float = 0.0
+    low: float = 0.0
+    high: float = 1.5
+    percentile: float = 99.5
+
+    def __post_init__(self) -> None:
+        if self.scale is not None and not self.scale > 0:
+            raise UsageError("the scale of intensities must be positive", found=self.scale)
+        if not self.low <= 0 < self.high or max(-self.low, self.high) > 32:
+            raise UsageError(
+                "network units must span zero, which is empty space, and stay below 32", found=(self.low, self.high)
+            )
+
+    @classmethod
+    def of(cls, quantity: str) -> Intensity:
+        """The usual mapping of a quantity: Hounsfield units fixed, everything else by the volume's percentile."""
+        if quantity in ("HU", "1/mm"):
+            return cls("HU", scale=1000.0, offset=-1000.0, high=4.1)
+        if quantity == "amplitude":
+            return cls(quantity, low=-4.0, high=4.0)
+        return cls(quantity)
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """One training. The defaults are those of the CT prior that comes with the package.
+
+    Attributes
+    ----------
+    name, description, licence
+        For the card; the name is the output's by default.
+    modality
+        Picks the maker of guides; ``"ct"``.
+    intensity
+        By default what fits the quantity of the first volume.
+    planes
+        Slices to train on: ``"axial"``, ``"coronal"``, ``"sagittal"``.
+    steps, minutes
+        The budget: optimiser steps, or minutes of wall-clock time. One of them; an hour if neither is given. With
+        ``steps=0`` nothing is trained: ``init`` is validated and gets a card.
+    widths
+        Channels at each resolution, finest first; by default those of the prior to start from, or (48, 96, 160, 224).
+    guided
+        The network also sees slices of a classical volume, and works without one.
+    guides
+        How many neighbouring slices of the classical volume it sees; odd.
+    pairs
+        How many classical volumes to make, of up to 32 slices each.
+    pairs_in_background
+        Make them in a process of their own while the training runs, instead of before it. What the network sees then
+        depends on the speed of both, so that two runs differ.
+    unguided
+        Share of batches without a guide, taken from all slices, with wide augmentation.
+    sizes
+        Crops: (pixels, slices per batch, share of batches).
+    sigma_mean, sigma_spread, sigma_range
+        Log-normal distribution of noise levels, network units.
+    sigma_data
+        Standard deviation of the data, network units; None to measure it.
+    guide_error
+        Standard deviation of the guide's error, network units.
+    decay
+        Last part of the budget, in which the learning rate falls by a cosine to a fiftieth.
+    ema
+        Decay of the running mean of the weights, which is what a prior consists of.
+    validation_slices, validation_pairs, sampled_slices
+        How many are looked at: slices for the denoising error, pairs for the error with a guide, samples for the
+        search for memorised slices.
+    minimum_pixels
+        A slice that shows fewer pixels of the object is not used.
+    workers
+        Threads that prepare batches ahead; 0 prepares them between steps, which costs little on a CPU.
+    """
+
+    name: str = ""
+    description: str = ""
+    licence: str = ""
+    modality: str = "ct"
+    intensity: Intensity | None = None
+    planes: tuple[str, ...] = ("axial",)
+    steps: int | None = None
+    minutes: float | None = None
+    widths: tuple[int, ...] | None = None
+    blocks: int = 2
+    embedding: int = 128
+    guided: bool = True
+    guides: int = 3
+    pairs: int = 400
+    pairs_in_background: bool = True
+    unguided: float = 0.2
+    sizes: tuple[tuple[int, int, float], ...] = ((64, 8, 0.75), (96, 4, 0.25))
+    sigma_mean: float = -1.6
+    sigma_spread: float = 1.4
+    sigma_range: tuple[float, float] = (0.002, 20.0)
+    sigma_data: float | None = 0.4
+    guide_error: float = 0.1
+    learning_rate: float = 1e-3
+    warm_up: int = 200
+    decay: float = 0.35
+    weight_decay: float = 1e-3
+    clip: float = 1.0
+    ema: float = 0.999
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    minimum_pixels: int = 600
+    seed: int = 0
+    device: str = "cpu"
+    workers: int = 0
+    checkpoint_every: int = 500
+    validation_slices: int = 48
+    validation_pairs: int = 8
+    sampled_slices: int = 16
+
+    def __post_init__(self) -> None:
+        if self.steps is not None and self.minutes is not None:
+            raise UsageError("give the budget in steps or in minutes, not both", found=(self.steps, self.minutes))
+        if (self.steps or 0) < 0 or not (self.minutes is None or self.minutes > 0):
+            raise UsageError("the budget must be positive", found=self.steps if self.minutes is None else self.minutes)
+        for width in self.widths or ():
+            if width < 4 or width % min(8, width // 4):
+                raise UsageError(
+                    "a width cannot be divided into groups", found=width, expected="multiples of 8 (or 4 to 7 below 32)"
+                )
+        if self.widths == () or self.blocks < 1:
+            raise UsageError("a network has at least one resolution and one block", found=(self.widths, self.blocks))
+        if self.guided and (self.guides < 1 or self.guides % 2 == 0):
+            raise UsageError("the number of guide slices must be odd: they stand around one slice", found=self.guides)
+        if not self.guide_error > 0 or not (self.sigma_data is None or self.sigma_data > 0):
+            raise UsageError("standard deviations are positive", found=(self.sigma_data, self.guide_error))
+        if not 0 <= self.unguided <= 1 or not 0 <= self.decay <= 1 or not 0 <= self.ema < 1:
+            raise UsageError(
+                "unguided and decay are shares, ema a decay", found=(self.unguided, self.decay, self.ema),
+                expected="0 to 1",
+            )  # fmt: skip
+        multiple = self.architecture().multiple
+        if any(size < multiple or size % multiple or count < 1 for size, count, _ in self.sizes):
+            raise UsageError("crops must fit the network", found=self.sizes, expected=f"multiples of {multiple} pixels")
+
+    def architecture(self) -> UNetConfig:
+        """The network."""
+        channels = 1 + (self.guides if self.guided else 0)
+        widths = self.widths or DEFAULT_WIDTHS
+        return UNetConfig(channels_in=channels, widths=widths, blocks=self.blocks, embedding=self.embedding)
+
+    def sigma_trained(self) -> tuple[float, float]:
+        """The range of noise levels, network units, that holds 99 % of those trained on."""
+        reach = 2.576 * self.sigma_spread
+        low, high = self.sigma_range
+        return max(low, math.exp(self.sigma_mean - reach)), min(high, math.exp(self.sigma_mean + reach))
+
+    def to_dict(self) -> dict:
+        """Plain values, for the card and for the key of a checkpoint."""
+        return asdict(self)
