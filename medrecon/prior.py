@@ -87,14 +87,18 @@ class PriorCard:
             "scale": 0 < self.scale < inf,
             "offset": isfinite(self.offset),
             "sigma_data": 0 < self.sigma_data < inf,
+            "guide_error": 0 < self.guide_error < inf,
             "sigma_min and sigma_max": 0 < self.sigma_min < self.sigma_max < inf,
             "range": isfinite(low) and isfinite(high) and low < high,
             "spacing_mm": len(self.spacing_mm) == 2 and all(0 < size < inf for size in self.spacing_mm),
             "orientation": len(self.orientation) == 3
             and all(sum(letter in axis for letter in self.orientation) == 1 for axis in ("RL", "AP", "SI")),
-            "error_curve": levels == sorted(set(levels)) and all(0 < n < inf for pair in self.error_curve for n in pair),
+            "error_curve": levels == sorted(set(levels))
+            and all(0 < n < inf for pair in self.error_curve for n in pair),
         }
-        return [f"{name} {'' if ' ' in name else getattr(self, name)}".strip() for name, fine in checks.items() if not fine]
+        return [
+            f"{name} {'' if ' ' in name else getattr(self, name)}".strip() for name, fine in checks.items() if not fine
+        ]
 
 
 class Prior(ABC):
@@ -246,7 +250,7 @@ def load_prior(name_or_path: str, *, device: str = "cpu", verify: bool = True) -
         raise CorruptInput("not a readable safetensors file", where=path.name) from error
     try:
         denoiser = EDMDenoiser(UNetConfig.from_dict(card.architecture), card.sigma_data, card.guide_error)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (LookupError, TypeError, ValueError, RuntimeError) as error:
         raise InputError("the card's architecture cannot be built", where=path.name, found=card.architecture) from error
     try:
         denoiser.load_state_dict(weights)
@@ -255,7 +259,9 @@ def load_prior(name_or_path: str, *, device: str = "cpu", verify: bool = True) -
     return NetworkPrior(denoiser, card).to(device)
 
 
-def save_prior(path: Path, denoiser: EDMDenoiser, card: PriorCard, *, half: bool = True, overwrite: bool = False) -> None:
+def save_prior(
+    path: Path, denoiser: EDMDenoiser, card: PriorCard, *, half: bool = True, overwrite: bool = False
+) -> None:
     """Write weights (``.safetensors``, half precision by default) and the card beside them.
 
     Half precision changes the network's output by less than 0.1 % (see docs/prior-ct.md) and halves the file.

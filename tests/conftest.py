@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
+
 import skips
 
 

@@ -162,9 +162,7 @@ def denoise(y: Tensor, terms: list[Regulariser], weights: list[float], iteration
 
 def test_admm_without_terms_is_a_linear_solve():
     matrix, rhs = hermitian(12, torch.float64), vector(12, torch.float64)
-    result = admm(
-        lambda v: matrix @ v, rhs, [], [], x=torch.zeros_like(rhs), rho=[], iterations=10, cg_tolerance=1e-10
-    )
+    result = admm(lambda v: matrix @ v, rhs, [], [], x=torch.zeros_like(rhs), rho=[], iterations=10, cg_tolerance=1e-10)
     torch.testing.assert_close(result.x, torch.linalg.solve(matrix, rhs))
 
 

@@ -11,9 +11,7 @@ from medrecon.data.volume import WATER, Geometry, Volume, affine_between
 from medrecon.errors import InputError
 
 ORIENTATIONS = [
-    "".join(letters)
-    for axes in itertools.permutations(("RL", "AP", "SI"))
-    for letters in itertools.product(*axes)
+    "".join(letters) for axes in itertools.permutations(("RL", "AP", "SI")) for letters in itertools.product(*axes)
 ]
 
 

@@ -58,7 +58,7 @@ class SliceProjector(LinearOperator):
         flat = self.matrix.T @ y.permute(0, 2, 1).reshape(self.matrix.shape[0], -1)
         return flat.reshape(*self.plane, -1).permute(2, 0, 1)
 
-    def direct_inverse(self, y: Tensor, filter: str = "hann", cutoff: float = 1.0) -> Tensor:  # noqa: A002
+    def direct_inverse(self, y: Tensor, filter: str = "hann", cutoff: float = 1.0) -> Tensor:
         """The damped least-squares inverse, in place of filtered back-projection."""
         matrix = self.matrix.double()
         gram = matrix.T @ matrix + 0.5 * torch.eye(matrix.shape[1], dtype=torch.float64)

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from helpers.operators import MaskedHartley, SliceProjector
-from helpers.priors import small_network_prior
 from torch import Tensor
 
+from helpers.operators import MaskedHartley, SliceProjector
+from helpers.priors import small_network_prior
 from medrecon.data.volume import Geometry
 from medrecon.physics.noise import GaussianNoise
 from medrecon.prior import GaussianPrior, Prior

@@ -89,7 +89,10 @@ def test_fused_loops_take_operands_of_different_layouts(orders):
     mixed = [stored(t, order) for t, order in zip(plain, orders, strict=True)]
     expected = op.shrink_update(*(t.double() for t in plain), 0.4, 1.6)
     torch.testing.assert_close(
-        op.adjoint_of_difference(mixed[1], mixed[2]).double(), op._adjoint((plain[1] - plain[2]).double()), rtol=0, atol=5e-6
+        op.adjoint_of_difference(mixed[1], mixed[2]).double(),
+        op._adjoint((plain[1] - plain[2]).double()),
+        rtol=0,
+        atol=5e-6,
     )
     for a, b in zip(op.shrink_update(*mixed, 0.4, 1.6), expected, strict=True):
         torch.testing.assert_close(a.double(), b, rtol=0, atol=5e-6)
@@ -127,7 +130,9 @@ def test_the_threads_do_not_change_a_bit():
     try:
         for threads in (1, min(2, numba.config.NUMBA_NUM_THREADS)):
             numba.set_num_threads(threads)
-            results.append([op.gram_of(x), op.adjoint_of_difference(z, u), *op.shrink_update(x, z.clone(), u.clone(), 0.3, 1.6)])
+            results.append(
+                [op.gram_of(x), op.adjoint_of_difference(z, u), *op.shrink_update(x, z.clone(), u.clone(), 0.3, 1.6)]
+            )
     finally:
         numba.set_num_threads(before)
     for one, two in zip(*results, strict=True):

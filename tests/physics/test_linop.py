@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from helpers.operators import MaskedHartley, MatrixOperator, SliceProjector, as_matrix
 
 import medrecon.physics.ct  # registers the CT operators
+from helpers.operators import MaskedHartley, MatrixOperator, SliceProjector, as_matrix
 from medrecon.errors import InputError
 from medrecon.physics.linop import Diagonal, Identity, LinearOperator, Space, operators, stack
 
@@ -45,8 +45,10 @@ EXAMPLES = {
     "weighted": lambda: matrix_operator(torch.complex128) * random_matrix(5, 2, torch.complex128, 3),
     "broadcast": lambda: matrix_operator() * random_matrix(5, 1, torch.float64, 3),
     "sum": lambda: matrix_operator(torch.complex128) + matrix_operator(torch.complex128, 1),
-    "product": lambda: matrix_operator(torch.complex128, 1) @ matrix_operator(torch.complex128).H @ matrix_operator(
-        torch.complex128, 2
+    "product": lambda: (
+        matrix_operator(torch.complex128, 1)
+        @ matrix_operator(torch.complex128).H
+        @ matrix_operator(torch.complex128, 2)
     ),
     "stack": lambda: stack([matrix_operator(torch.complex128), matrix_operator(torch.complex128, 1).gram]),
     "identity": lambda: Identity(Space((3, 2))),
@@ -210,7 +212,9 @@ def test_what_couples_slices():
     assert (free.gram + MatrixOperator(torch.eye(32), (2, 4, 4), (2, 4, 4))).couples_slices
 
 
-@pytest.mark.parametrize("entry", [e for e in operators if not e.meta["example"]().couples_slices], ids=lambda e: e.name)
+@pytest.mark.parametrize(
+    "entry", [e for e in operators if not e.meta["example"]().couples_slices], ids=lambda e: e.name
+)
 def test_an_operator_that_says_so_keeps_slices_apart(entry):
     """A change of the first slice reaches the data of the first slice alone."""
     op = entry.meta["example"]()
