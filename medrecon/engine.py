@@ -66,10 +66,13 @@ def make_sampler(method: str, settings: dict[str, object]) -> Sampler:
     """The method called ``method`` with these settings. Raises UsageError naming what is unknown or malformed."""
     factory = samplers.get(method)
     known = {f.name: f for f in fields(factory)}
+    settings = dict(settings)
     for name, value in settings.items():
         if name not in known:
             raise unknown_name(f"setting of {method}", name, list(known))
         default = known[name].default
+        if isinstance(default, float) and isinstance(value, str):
+            value = settings[name] = _number(value)  # YAML 1.1 reads 5e-6 as text
         if not _fits(value, default):
             raise UsageError(f"setting {name} of {method} has the wrong type", found=value, expected=f"like {default}")
     converted = {
@@ -77,6 +80,13 @@ def make_sampler(method: str, settings: dict[str, object]) -> Sampler:
         for name, value in settings.items()
     }
     return factory(**converted)
+
+
+def _number(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def _fits(value: object, default: object) -> bool:
