@@ -103,9 +103,7 @@ class LeanUNet(nn.Module):
         )
         self.encoder = nn.ModuleList(stage(width) for width in widths)
         self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in zip(widths, widths[1:], strict=False))
-        self.up = nn.ModuleList(
-            nn.ConvTranspose2d(b, a, 2, stride=2) for a, b in zip(widths, widths[1:], strict=False)
-        )
+        self.up = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, stride=2) for a, b in zip(widths, widths[1:], strict=False))
         self.decoder = nn.ModuleList(stage(width) for width in widths[:-1])
         self.head_norm = _norm(widths[0])
         self.head = _zero(nn.Conv2d(widths[0], config.channels_out * stem**2, 3, padding=1))

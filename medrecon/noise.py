@@ -36,9 +36,7 @@ class KeyedNoise:
         """
         slices, *plane = shape
         reach = int(np.ceil(_REACH * correlation))
-        white = np.stack(
-            [self.slice_normal(step, index, tuple(plane)) for index in range(-reach, slices + reach)]
-        )
+        white = np.stack([self.slice_normal(step, index, tuple(plane)) for index in range(-reach, slices + reach)])
         if reach == 0:
             return torch.from_numpy(white)
         offsets = np.arange(-reach, reach + 1)

@@ -62,9 +62,7 @@ class Problem:
             bad = int((~torch.isfinite(self.y)).sum())
             raise InputError("the measured data hold NaN or infinity", found=f"{bad} of {self.y.numel()} values")
         if tuple(self.op.domain.shape) != self.geometry.shape:
-            raise InputError(
-                "operator and geometry disagree", found=self.op.domain.shape, expected=self.geometry.shape
-            )
+            raise InputError("operator and geometry disagree", found=self.op.domain.shape, expected=self.geometry.shape)
 
     def system(self) -> System:
         """The problem in units of the prior, whitened, with an operator of norm one."""

@@ -71,7 +71,9 @@ class X0Loop(Sampler):
         terms = self._terms(system)
         if self.data_step == "krylov":
             terms = terms[:1]
-        return State(0, clean, {"x": noisy} | _pack(SplitState.zeros(terms, clean)))
+        return State(
+            0, clean, {"x": noisy, "correction": torch.zeros_like(clean)} | _pack(SplitState.zeros(terms, clean))
+        )
 
     def _terms(self, system: System) -> list:
         return [] if self.tv == 0 else [system.total_variation(self.tv_axes), *system.bounds()]
@@ -97,7 +99,7 @@ class X0Loop(Sampler):
             noisy = fitted + self.noise_scale * following * mixture
         return state.advance(
             fitted,
-            {"x": noisy} | splits,
+            {"x": noisy, "correction": fitted - clean} | splits,
             sigma=sigma,
             discrepancy=system.discrepancy(fitted),
             data_change=float(torch.linalg.vector_norm(fitted - clean)) / clean.numel() ** 0.5,
@@ -117,8 +119,10 @@ class X0Loop(Sampler):
         gram = least_squares_gram(system.op, damping)
         rhs = torch.add(system.back_projection, clean, alpha=damping)
         terms = self._terms(system)
+        # What the data asked for at the last level is a good guess of what they ask for now
+        guess = clean + state.tensors["correction"]
         if not terms:
-            fitted = cg(gram, rhs, clean, max_iterations=self.cg_iterations, tolerance=1e-4).x
+            fitted = cg(gram, rhs, guess, max_iterations=self.cg_iterations, tolerance=1e-4).x
             return (fitted if system.lower is None else fitted.clamp_min(system.lower)), {}
         # In these units the proximal weight is `damping`; TV of weight tv * radius relative to it
         weight = self.tv * radius * damping
@@ -128,8 +132,8 @@ class X0Loop(Sampler):
             rhs,
             terms,
             [weight, 0.0][: len(terms)],
-            x=clean,
-            state=SplitState.zeros(terms, clean),
+            x=guess,
+            state=SplitState.zeros(terms, guess),
             rho=rho,
             iterations=_ADMM_ITERATIONS,
             cg_iterations=self.cg_iterations,

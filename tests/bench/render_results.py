@@ -1,0 +1,58 @@
+"""Turn the JSON lines of `quality_ct.py` into the tables of docs/results.md.
+
+    python tests/bench/render_results.py docs/results/*.jsonl > tables.md
+
+Every figure is the mean over cases, with the standard deviation over patients behind it; `gain` is over the method
+named `tv:...` of the same case.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+
+COLUMNS = ("psnr", "ssim_axial", "ssim_coronal", "ssim_sagittal", "z_roughness", "discrepancy", "seconds")
+
+
+def render(paths: list[Path]) -> str:
+    """One table per number of views."""
+    records = [json.loads(line) for path in paths for line in path.read_text().splitlines()]
+    lines = []
+    for views in sorted({r["views"] for r in records}):
+        chosen = [r for r in records if r["views"] == views]
+        cases = defaultdict(dict)
+        for r in chosen:
+            cases[r["patient"], r["seed"]][_label(r)] = r
+        labels = list(dict.fromkeys(_label(r) for r in chosen))
+        baseline = next((label for label in labels if label.startswith("tv")), None)
+        patients = len({r["patient"] for r in chosen})
+        lines += [f"\n**{views} views** ({patients} patients, {len(cases)} cases)\n"]
+        lines += [
+            "| method | PSNR dB | gain over TV: mean (worst, best) | SSIM ax / cor / sag | z-rough. | resid./noise | s |"
+        ]
+        lines += ["|---|---|---|---|---|---|---|"]
+        for label in labels:
+            rows = [case[label] for case in cases.values() if label in case]
+            mean = {c: float(np.mean([r[c] for r in rows])) for c in COLUMNS}
+            spread = float(np.std([r["psnr"] for r in rows], ddof=1)) if len(rows) > 1 else 0.0
+            gains = [c[label]["psnr"] - c[baseline]["psnr"] for c in cases.values() if label in c and baseline in c]
+            gain = f"{np.mean(gains):+.2f} ({min(gains):+.2f}, {max(gains):+.2f})" if label != baseline else ""
+            ssim = " / ".join(f"{mean[f'ssim_{plane}']:.4f}" for plane in ("axial", "coronal", "sagittal"))
+            lines += [
+                f"| {label} | {mean['psnr']:.2f} ± {spread:.2f} | {gain} | {ssim} | {mean['z_roughness']:.2f} "
+                f"| {mean['discrepancy']:.2f} | {mean['seconds']:.0f} |"
+            ]
+    return "\n".join(lines)
+
+
+def _label(record: dict) -> str:
+    label = record["method"]
+    return f"{label}, mean of {record['samples']}" if record["samples"] > 1 else label
+
+
+if __name__ == "__main__":
+    sys.stdout.write(render([Path(name) for name in sys.argv[1:]]) + "\n")
