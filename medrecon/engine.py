@@ -259,10 +259,7 @@ class _Run:
         """Internal values as a volume in the user's quantity (``difference``: without the offset)."""
         raw = self.system.raw
         scale, offset = affine_between(raw.quantity, self.quantity, raw.water)
-        if difference:
-            values = x * (self.system.scale * scale)
-        else:
-            values = self.system.to_quantity(x) * scale + offset
+        values = x * (self.system.scale * scale) if difference else self.system.to_quantity(x) * scale + offset
         return Volume(values.contiguous().numpy(), self.system.geometry, self.quantity)
 
     def samples(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -61,6 +62,7 @@ class NoiseEmbedding(nn.Module):
         self.second = nn.Linear(length, length)
 
     def forward(self, noise: Tensor) -> Tensor:
+        """``(slices,)`` noise numbers to ``(slices, length)``."""
         angle = noise[:, None] * self.frequencies
         features = torch.cat([angle.cos(), angle.sin()], dim=1)
         return functional.silu(self.second(functional.silu(self.first(features))))
@@ -78,6 +80,7 @@ class ResidualBlock(nn.Module):
         self.conv2 = _zero(nn.Conv2d(width, width, 3, padding=1))
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """``(slices, width, h, w)`` to the same shape."""
         h = self.conv1(functional.silu(self.norm1(x)))
         scale, shift = self.modulation(embedding)[:, :, None, None].chunk(2, dim=1)
         h = torch.addcmul(shift, self.norm2(h), 1 + scale)
@@ -102,13 +105,14 @@ class LeanUNet(nn.Module):
             ResidualBlock(width, config.embedding) for _ in range(config.blocks)
         )
         self.encoder = nn.ModuleList(stage(width) for width in widths)
-        self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in zip(widths, widths[1:], strict=False))
-        self.up = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, stride=2) for a, b in zip(widths, widths[1:], strict=False))
+        self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in pairwise(widths))
+        self.up = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, stride=2) for a, b in pairwise(widths))
         self.decoder = nn.ModuleList(stage(width) for width in widths[:-1])
         self.head_norm = _norm(widths[0])
         self.head = _zero(nn.Conv2d(widths[0], config.channels_out * stem**2, 3, padding=1))
 
     def forward(self, x: Tensor, noise: Tensor) -> Tensor:
+        """See the class."""
         embedding = self.embedding(noise)
         h = self.stem(functional.pixel_unshuffle(x, self.config.stem))
         skips = []

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from medrecon.data.volume import WATER, Geometry, affine_between
-from medrecon.errors import InputError, NonFinite
+from medrecon.errors import InputError, NonFinite, UsageError
 from medrecon.physics.linop import Composition, Diagonal, LinearOperator
 from medrecon.physics.noise import NoiseModel
 from medrecon.prior import NetworkPrior, Prior
-from medrecon.regularisers import Bounds, TotalVariation, Regulariser
+from medrecon.regularisers import Bounds, Regulariser, TotalVariation
 
 _BACKGROUND_FRACTION = 0.08  # of the prior's unit: what lies nearer to the background counts as empty
 _REGION_MARGIN = 6  # pixels around the object that the prior still sees
@@ -147,7 +147,8 @@ class System:
         residual = float(torch.linalg.vector_norm(self.data_residual(x)))
         if self.noise_level > 0:
             return residual / (self.noise_level * self.data_count**0.5)
-        return residual / float(torch.linalg.vector_norm(self.y))
+        size = float(torch.linalg.vector_norm(self.y))
+        return residual / size if size > 0 else residual
 
     def total_variation(self, axes: tuple[int, ...] = (0, 1, 2)) -> TotalVariation:
         """Total variation on this grid."""
@@ -185,16 +186,32 @@ class System:
         wanted, found = self.prior.card.orientation, self.geometry.orientation
         opposite = dict(zip("RLAPSI", "LRPAIS", strict=True))
         pairs = ((2, wanted[0], found[0]), (1, wanted[1], found[1]))
+        if any(have not in (want, opposite[want]) for _, want, have in pairs):
+            raise InputError(
+                "the slices lie in another plane, or transposed, to those that the prior was trained on",
+                where=self.prior.card.name,
+                found=f"orientation {found}",
+                expected=f"{wanted}, or that mirrored",
+            )
         return [axis for axis, want, have in pairs if opposite[want] == have]
 
     def denoise(self, x: Tensor, sigma: float) -> Tensor:
         """The prior's estimate of the clean volume ``(z, y, x)``, slice by slice; all in internal units.
 
-        Raises NonFinite naming the slice when the prior returns a NaN.
+        Raises NonFinite naming the slice when the prior returns a NaN, UsageError for a noise level that the prior was
+        not trained on, InputError when its slices lie in another plane.
         """
         if self.prior is None:
             raise InputError("this method needs a prior", hint="Give one with --prior.")
         card = self.prior.card
+        if not 0.99 * card.sigma_min <= sigma * card.scale <= 1.01 * card.sigma_max:
+            raise UsageError(
+                "the prior was not trained on this noise level",
+                where=card.name,
+                found=f"{sigma:.4g}",
+                expected=f"{card.sigma_min / card.scale:.4g} to {card.sigma_max / card.scale:.4g}",
+                hint="Set sigma_min and sigma_max within that range.",
+            )
         rows, columns = self.region
         clean = torch.full_like(x, self._background)
         guides = self.prior.guides if isinstance(self.prior, NetworkPrior) else 0

@@ -12,7 +12,7 @@ import numpy as np
 
 
 @numba.njit(nogil=True, fastmath=True, cache=True)
-def gram(x, f0, f1, f2, out, low, high):  # noqa: ANN001, ANN201 - numba infers the types
+def gram(x, f0, f1, f2, out, low, high):
     """``out = D'D x`` for the factors given."""
     n0, n1, n2 = x.shape
     g0, g1, g2 = np.float32(f0 * f0), np.float32(f1 * f1), np.float32(f2 * f2)
@@ -42,7 +42,7 @@ def gram(x, f0, f1, f2, out, low, high):  # noqa: ANN001, ANN201 - numba infers 
 
 
 @numba.njit(nogil=True, fastmath=True, cache=True)
-def divergence(z, u, order, f0, f1, f2, out, low, high):  # noqa: ANN001, ANN201
+def divergence(z, u, order, f0, f1, f2, out, low, high):
     """``out = D'(z - u)``; z and u are ``(3, a, b, c)``; ``order[i]`` is the component of loop axis i."""
     _, n0, n1, n2 = z.shape
     p, q, r = order
@@ -73,7 +73,7 @@ def divergence(z, u, order, f0, f1, f2, out, low, high):  # noqa: ANN001, ANN201
 
 
 @numba.njit(nogil=True, fastmath=True, cache=True)
-def shrink_update(x, z, u, order, f0, f1, f2, threshold, relaxation, low, high):  # noqa: ANN001, ANN201
+def shrink_update(x, z, u, order, f0, f1, f2, threshold, relaxation, low, high):
     """One split and dual update of ADMM, in place: isotropic shrinkage of the gradient by ``threshold``."""
     n0, n1, n2 = x.shape
     p, q, r = order

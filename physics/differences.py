@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -100,7 +101,7 @@ def _in_parts(kernel: Callable[..., None], size: int, *arguments: object) -> Non
     """Run a kernel on ranges of the first axis, one for each thread."""
     parts = min(torch.get_num_threads(), size)
     ends = [size * part // parts for part in range(parts + 1)]
-    run_tasks([partial(kernel, *arguments, low, high) for low, high in zip(ends, ends[1:], strict=False)])
+    run_tasks([partial(kernel, *arguments, low, high) for low, high in pairwise(ends)])
 
 
 def _fusible(x: Tensor) -> bool:

@@ -21,7 +21,6 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from helpers.astra_projector import AstraProjector
-
 from medrecon.physics.ct import CTOperator, slices_innermost
 from medrecon.physics.ct_geometry import CTGeometry
 from medrecon.physics.fbp import fbp

@@ -22,7 +22,6 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import realdata
-
 from medrecon.data.anatomy import anatomy
 from medrecon.data.formats import read_volume
 from medrecon.data.volume import Geometry, Volume
@@ -83,7 +82,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--photons", type=float, default=1e5)
     parser.add_argument("--slices", type=int, default=0)
-    parser.add_argument("--prior", default="ct-body")
+    parser.add_argument("--prior", default="ct")
     parser.add_argument("--methods", nargs="+", default=["fbp", "tv", "pnp"], help="name or name:key=value,key=value")
     parser.add_argument("--samples", type=int, default=1)
     parser.add_argument("-o", "--output", type=Path, required=True)

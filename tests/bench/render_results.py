@@ -32,7 +32,7 @@ def render(paths: list[Path]) -> str:
         patients = len({r["patient"] for r in chosen})
         lines += [f"\n**{views} views** ({patients} patients, {len(cases)} cases)\n"]
         lines += [
-            "| method | PSNR dB | gain over TV: mean (worst, best) | SSIM ax / cor / sag | z-rough. | resid./noise | s |"
+            "| method | PSNR dB | gain over TV (worst, best) | SSIM ax / cor / sag | z-rough. | resid./noise | s |"
         ]
         lines += ["|---|---|---|---|---|---|---|"]
         for label in labels:
