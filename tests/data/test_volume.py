@@ -155,6 +155,6 @@ def test_hounsfield_scale():
 
 
 def test_unrelated_quantities_have_no_conversion():
-    with pytest.raises(InputError, match="no conversion.*HU to a.u."):
+    with pytest.raises(InputError, match=r"no conversion.*HU to a.u."):
         example().to_quantity("a.u.")
     assert affine_between("a.u.", "a.u.") == (1.0, 0.0)

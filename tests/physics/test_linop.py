@@ -146,7 +146,7 @@ def test_other_shapes_ranks_and_dtypes_are_refused(op: LinearOperator, side: str
     pairs = [(torch.float32, torch.float64), (torch.complex64, torch.complex128)]
     other = next(a if x.dtype == b else b for a, b in pairs if x.dtype in (a, b))
     for wrong in (x[None], x[..., :-1], x.reshape(-1)[1:], x.to(other)):
-        with pytest.raises(InputError, match="wrong (shape|dtype)"):
+        with pytest.raises(InputError, match=r"wrong (shape|dtype)"):
             apply(wrong)
 
 
