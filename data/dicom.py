@@ -47,6 +47,8 @@ _SAID = {
     "spacing": "PixelSpacing",
     "shape": "Rows or Columns",
 }
+# Only these words of a file are ever repeated to the user.
+_MODALITIES = {"CT", "MR", "PT", "NM", "US", "CR", "DX", "MG", "XA", "SEG", "SR", "RTSTRUCT", "RTDOSE", "RTPLAN", "OT"}
 _QUANTITY = {"CT": "HU", "MR": "a.u."}
 _MOST_FILES = 20000
 _AIR = -1000.0
@@ -192,8 +194,8 @@ def _header(file: Path) -> _Slice:
         one = _Slice(
             file=file,
             series=str(header.SeriesInstanceUID),
-            series_number=str(header.get("SeriesNumber") or "unknown")[:12],
-            modality=str(header.Modality),
+            series_number=number if (number := str(header.get("SeriesNumber"))).isdecimal() else "unknown",
+            modality=str(header.Modality) if str(header.Modality) in _MODALITIES else "other",
             shape=(int(header.Rows), int(header.Columns)),
             position=np.array(header.ImagePositionPatient, dtype=float).reshape(3),
             along_row=along_row / np.linalg.norm(along_row),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -235,6 +237,26 @@ def test_bit_flips(tmp_path):
             read(folder)
         except InputError as error:
             assert "anary" not in str(error) and "CANARY" not in str(error)
+
+
+def test_files_of_others(tmp_path):
+    """The files that come with pydicom, good and bad: a volume or an InputError, and nothing from their patients."""
+    import pydicom
+
+    read_well = []
+    for file in sorted(Path(pydicom.data.__file__).parent.joinpath("test_files").glob("*.dcm")):
+        folder = tmp_path / file.stem
+        folder.mkdir()
+        (folder / "file.dcm").write_bytes(file.read_bytes())
+        try:
+            volume = read_dicom(folder)
+        except InputError as error:
+            assert str(error).startswith(("file.dcm: ", f"{file.stem}: ")), str(error)
+        else:
+            assert np.isfinite(volume.array).all()
+            read_well.append(file.stem)
+    assert {"CT_small", "MR_small", "MR_small_RLE"} <= set(read_well)
+    assert "MR_truncated" not in read_well
 
 
 def test_a_file_that_only_claims_to_be_dicom(series):
