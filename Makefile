@@ -69,7 +69,7 @@ bench: $(VENV)/.oracles
 	$(BIN)/python -m pytest tests/bench --override-ini="norecursedirs=.* build" -s $(PYTEST_ARGS)
 
 figures: $(VENV)/.package
-	$(BIN)/python docs/figures.py
+	for script in docs/make_*.py; do $(BIN)/python $$script || exit 1; done
 
 clean:
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache $(DEMO_OUT)

@@ -171,7 +171,7 @@ def _encode(pixels: np.ndarray, size: tuple[int, int]) -> bytes:
     if picture.size != size:
         picture = picture.resize(size, Image.Resampling.BICUBIC)
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG", optimize=True)
+    picture.save(buffer, "PNG")
     return buffer.getvalue()
 
 

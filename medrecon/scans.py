@@ -12,7 +12,7 @@ from medrecon.data.scan import Scan
 from medrecon.data.volume import Geometry, Volume
 from medrecon.errors import InputError, UsageError
 from medrecon.physics.noise import noise_from_dict
-from medrecon.prior import Prior
+from medrecon.prior import NetworkPrior, Prior, bundled_priors, load_prior, read_card
 from medrecon.problem import Problem
 from medrecon.registry import Registry
 
@@ -35,6 +35,16 @@ def problem_from_scan(scan: Scan, *, prior: Prior | None = None, grid: Geometry 
         Data, geometry and grid do not fit together.
     """
     return problem_builders.get(scan.modality)(scan, prior=prior, grid=grid or scan.volume_geometry)
+
+
+def prior_for(modality: str, name: str | None = None, *, device: str = "cpu") -> NetworkPrior | None:
+    """The prior called ``name`` (or in that file); without a name the bundled one for the modality, None if none is."""
+    if name is None:
+        fitting = [bundled for bundled in bundled_priors() if read_card(bundled).modality == modality]
+        if not fitting:
+            return None
+        name = fitting[0]
+    return load_prior(name, device=device)
 
 
 @problem_builders.register("ct")

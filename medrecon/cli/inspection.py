@@ -48,9 +48,7 @@ def methods(
         entry = samplers.entry(name)
         settings = {f.name: f.default for f in fields(entry.value)}
         if as_json:
-            console.result_json(
-                {"name": name, "summary": _summary(entry), "settings": settings, **entry.meta}
-            )
+            console.result_json({"name": name, "summary": _summary(entry), "settings": settings, **entry.meta})
             return
         console.result(f"{name}: {_summary(entry)}\n")
         console.result(console.table([(key, str(value)) for key, value in settings.items()], ("setting", "default")))

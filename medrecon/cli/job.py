@@ -93,13 +93,13 @@ class Job:
 
     def prepared(self) -> tuple[Scan, Problem, NetworkPrior | None]:
         """Scan, problem and prior. Raises InputError or UsageError where they do not fit."""
-        from medrecon.scans import problem_from_scan
+        from medrecon.scans import prior_for, problem_from_scan
 
         options.quantity_name(self.config.quantity)
         self.method_settings()
         device = running.device_name(self.config.device or "auto")
         scan = self.scan()
-        prior = running.chosen_prior(self.config.prior, scan.modality, device)
+        prior = prior_for(scan.modality, self.config.prior, device=device)
         problem = problem_from_scan(scan, prior=prior, grid=self.grid(scan))
         if device != "cpu":
             problem = replace(problem, y=problem.y.to(device))

@@ -116,18 +116,6 @@ def device_name(wanted: str) -> str:
     return wanted
 
 
-def chosen_prior(name: str | None, modality: str, device: str) -> NetworkPrior | None:
-    """The prior called ``name``, by default the bundled one for the modality; None where none is bundled."""
-    from medrecon.prior import bundled_priors, load_prior, read_card
-
-    if name is None:
-        fitting = [bundled for bundled in bundled_priors() if read_card(bundled).modality == modality]
-        if not fitting:
-            return None
-        name = fitting[0]
-    return load_prior(name, device=device)
-
-
 def prior_file(prior: NetworkPrior | None, name: str | None) -> list[Path]:
     """The weights file of a prior, for provenance."""
     from medrecon.prior import BUNDLED

@@ -228,9 +228,9 @@ def test_config_file(run: Run, scan: Path) -> None:
 
 
 def test_diffusion_without_a_prior_says_what_to_do(run: Run, scan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import medrecon.prior
+    import medrecon.scans
 
-    monkeypatch.setattr(medrecon.prior, "bundled_priors", list)
+    monkeypatch.setattr(medrecon.scans, "bundled_priors", list)
     answer = run("recon", scan, "-o", "r.nii.gz", "--method", "dds", "--steps", 2)
     assert answer.code == 2
     assert "--prior" in answer.err
