@@ -26,12 +26,16 @@ from typing import Any
 
 import numpy as np
 
-from medrecon.errors import InputError
+from medrecon.errors import InputError, TooLarge
 
 KINDS = ("parallel", "fan-flat", "fan-curved")
 CLINICAL_SOURCE_ORIGIN = 595.0
 CLINICAL_SOURCE_DETECTOR = 1085.6
 """Default distances of a fan, mm: those of a common clinical gantry."""
+MAX_LENGTH = 1e9
+"""Longest length, mm; its inverse is the shortest. Beyond them arithmetic overflows."""
+MAX_RAYS = 100_000_000
+"""Most rays per slice: their table takes 36 bytes each."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +165,7 @@ class CTGeometry:
         object.__setattr__(self, "columns", _count("number of detector columns", self.columns))
         _positive("detector column spacing", self.column_spacing)
         for name in ("detector_offset", "rotation_shift"):
-            if not math.isfinite(_number(name, getattr(self, name))):
+            if not abs(_number(name, getattr(self, name))) < MAX_LENGTH:
                 raise InputError(f"{name} must be finite", found=getattr(self, name), expected="millimetres")
         if self.kind == "parallel":
             if self.source_origin is not None or self.source_detector is not None:
@@ -172,6 +176,7 @@ class CTGeometry:
                 )
         else:
             _check_distances(self.kind, self.source_origin, self.source_detector, self.radius)
+        self._check_size()
         if self.kind == "fan-curved" and np.abs(self.column_positions).max() / self.detector_radius >= math.pi / 2:
             raise InputError(
                 "the curved detector spans more than half a turn as seen from the source",
@@ -179,6 +184,14 @@ class CTGeometry:
                 hint="Column spacing is the arc length between columns, in mm.",
             )
         self._check_coverage()
+
+    def _check_size(self) -> None:
+        if self.n_views * self.columns > MAX_RAYS:
+            raise TooLarge(
+                "too many rays in a slice",
+                found=f"{self.n_views} views of {self.columns} columns",
+                expected=f"at most {MAX_RAYS:,} in all",
+            )
 
     def _check_coverage(self) -> None:
         """Every view must see the volume: otherwise its data are zero whatever the object."""
@@ -290,6 +303,8 @@ class CTGeometry:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> CTGeometry:
         """The geometry that ``to_dict`` described. Raises InputError for missing or unknown entries."""
+        if not isinstance(values, Mapping):
+            raise InputError("the description of a CT geometry must be a table", found=type(values).__name__)
         rest = dict(values)
         for name, unit in (("length_unit", "mm"), ("angle_unit", "rad")):
             if (found := rest.pop(name, unit)) != unit:
@@ -368,20 +383,20 @@ def _number(name: str, value: object) -> float:
 
 def _positive(name: str, value: object) -> float:
     number = _number(name, value)
-    if not (math.isfinite(number) and number > 0):
+    if not 1 / MAX_LENGTH < number < MAX_LENGTH:
         raise InputError(f"{name} must be positive and finite", found=number, expected="millimetres above 0")
     return number
 
 
 def _count(name: str, value: object) -> int:
     number = _number(name, value)
-    if number != int(number) or number < 1:
+    if not math.isfinite(number) or number != int(number) or number < 1:
         raise InputError(f"{name} must be a whole number of at least 1", found=value)
     return int(number)
 
 
 def _grid(shape: Sequence[int], spacing: Sequence[float]) -> tuple[tuple[int, int, int], tuple[float, float, float]]:
-    if len(shape) != 3 or len(spacing) != 3:
+    if any(not isinstance(v, list | tuple | np.ndarray) or len(v) != 3 for v in (shape, spacing)):
         raise InputError("shape and spacing have three entries", found=(shape, spacing), expected="(z, y, x) each")
     z, y, x = (_count("each size of the volume", n) for n in shape)
     sz, sy, sx = (_positive("voxel size", s) for s in spacing)
@@ -411,7 +426,10 @@ def _views(
 
 
 def _checked_angles(angles: Sequence[float] | np.ndarray) -> tuple[float, ...]:
-    array = np.asarray(angles)
+    try:
+        array = np.asarray(angles)
+    except ValueError:
+        raise InputError("view angles form one list of numbers", found="lists of unequal length") from None
     if array.ndim != 1 or array.size == 0 or array.dtype.kind not in "fiu":
         raise InputError("view angles form one list of numbers", found=f"shape {array.shape}, {array.dtype}")
     array = array.astype(np.float64)

@@ -149,6 +149,22 @@ def test_what_cannot_be_is_refused(make, message: str):
         make()
 
 
+JUNK = [None, "x", [], [1.0], [[1.0], [1.0, 2.0]], {}, math.nan, -math.inf, 1e308, -1, 10**12, True, 2j]
+
+
+@pytest.mark.parametrize("name", sorted(GEOMETRIES["curved"].to_dict()))
+def test_junk_in_a_file_is_an_input_error_or_harmless(name: str):
+    for junk in JUNK:
+        values = {**GEOMETRIES["curved"].to_dict(), name: junk}
+        try:
+            geometry = CTGeometry.from_dict(values)
+        except InputError:
+            continue
+        assert CTGeometry.from_dict(geometry.to_dict()) == geometry
+    with pytest.raises(InputError, match="table"):
+        CTGeometry.from_dict([1, 2])
+
+
 def test_an_error_says_what_was_found_and_what_to_do():
     with pytest.raises(InputError) as caught:
         parallel(n_views=None, angles=np.arange(0, 180, 1.0))
