@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
 
@@ -91,6 +91,16 @@ class SplitState:
         """Splits at ``K x``, duals at zero."""
         splits = tuple(term.K(x) for term in terms)
         return cls(splits, tuple(torch.zeros_like(z) for z in splits))
+
+    def to_tensors(self) -> dict[str, Tensor]:
+        """Named tensors, for the state of a method."""
+        named = {f"split{i}": z for i, z in enumerate(self.splits)}
+        return named | {f"dual{i}": u for i, u in enumerate(self.duals)}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor], count: int) -> SplitState:
+        """The inverse of :meth:`to_tensors` for ``count`` regularisers."""
+        return cls(tuple(tensors[f"split{i}"] for i in range(count)), tuple(tensors[f"dual{i}"] for i in range(count)))
 
     def copy(self) -> SplitState:
         """The same values in memory of their own."""

@@ -22,7 +22,6 @@ from medrecon.errors import UsageError
 from medrecon.noise import KeyedNoise
 from medrecon.problem import System
 from medrecon.samplers.base import Sampler, State, samplers
-from medrecon.samplers.tv import _pack, _unpack
 from medrecon.schedules import schedules
 from medrecon.solvers import SplitState, admm, cg, least_squares_gram
 
@@ -72,7 +71,7 @@ class X0Loop(Sampler):
         if self.data_step == "krylov":
             terms = terms[:1]
         return State(
-            0, clean, {"x": noisy, "correction": torch.zeros_like(clean)} | _pack(SplitState.zeros(terms, clean))
+            0, clean, {"x": noisy, "correction": torch.zeros_like(clean)} | SplitState.zeros(terms, clean).to_tensors()
         )
 
     def _terms(self, system: System) -> list:
@@ -139,7 +138,7 @@ class X0Loop(Sampler):
             cg_iterations=self.cg_iterations,
         )
         fitted = result.x if system.lower is None else result.x.clamp_min(system.lower)
-        return fitted, _pack(result.state)
+        return fitted, result.state.to_tensors()
 
     def _krylov(self, system: System, clean: Tensor, state: State) -> tuple[Tensor, dict[str, Tensor]]:
         """A few CG steps from the denoised volume, which stay close to it, with total variation kept across steps.
@@ -154,7 +153,7 @@ class X0Loop(Sampler):
             terms,
             [self.tv * _KRYLOV_RHO][: len(terms)],
             x=clean,
-            state=_unpack(state.tensors, len(terms)),
+            state=SplitState.from_tensors(state.tensors, len(terms)),
             rho=[rho][: len(terms)],
             iterations=1,
             cg_iterations=self.cg_iterations,
@@ -162,7 +161,7 @@ class X0Loop(Sampler):
             relaxation=1.0,
         )
         fitted = result.x if system.lower is None else result.x.clamp_min(system.lower)
-        return fitted, _pack(result.state)
+        return fitted, result.state.to_tensors()
 
     def _matched(self, system: System, sigma: float) -> float:
         card = system.prior.card  # type: ignore[union-attr]
