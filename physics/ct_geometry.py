@@ -27,13 +27,23 @@ from typing import Any
 import numpy as np
 
 from medrecon.errors import InputError, TooLarge
+from medrecon.physics.ct_checks import (
+    MAX_LENGTH,
+    as_angles,
+    as_count,
+    as_grid,
+    as_number,
+    as_positive,
+    check_distances,
+    covering_columns,
+    slice_radius,
+    view_angles,
+)
 
 KINDS = ("parallel", "fan-flat", "fan-curved")
 CLINICAL_SOURCE_ORIGIN = 595.0
 CLINICAL_SOURCE_DETECTOR = 1085.6
 """Default distances of a fan, mm: those of a common clinical gantry."""
-MAX_LENGTH = 1e9
-"""Longest length, mm; its inverse is the shortest. Beyond them arithmetic overflows."""
 MAX_RAYS = 100_000_000
 """Most rays per slice: their table takes 36 bytes each."""
 
@@ -91,14 +101,14 @@ class CTGeometry:
 
         Columns are as wide as a pixel and cover the diagonal of a slice unless told otherwise.
         """
-        shape, spacing = _grid(shape, spacing)
+        shape, spacing = as_grid(shape, spacing)
         pitch = min(spacing[1:]) if column_spacing is None else column_spacing
         if columns is None:
             margin = abs(detector_offset) + abs(rotation_shift)
-            columns = _covering(_radius(shape, spacing) + margin, pitch)
+            columns = covering_columns(slice_radius(shape, spacing) + margin, pitch)
         return cls(
             kind="parallel",
-            angles=_views(n_views, arc, start, angles),
+            angles=view_angles(n_views, arc, start, angles),
             columns=columns,
             column_spacing=pitch,
             shape=shape,
@@ -130,20 +140,20 @@ class CTGeometry:
         Columns are one pixel wide at the axis of rotation and cover the circle around a slice unless told
         otherwise. For the shortest complete scan take ``arc = math.pi + geometry.fan_angle``.
         """
-        shape, spacing = _grid(shape, spacing)
+        shape, spacing = as_grid(shape, spacing)
         kind = f"fan-{detector}"
-        _check_distances(kind, source_origin, source_detector, _radius(shape, spacing))
+        check_distances(kind, source_origin, source_detector, slice_radius(shape, spacing))
         pitch = column_spacing
         if pitch is None:
             pitch = min(spacing[1:]) * source_detector / source_origin
         if columns is None:
-            reach = min(0.999, (_radius(shape, spacing) + abs(rotation_shift)) / source_origin)
+            reach = min(0.999, (slice_radius(shape, spacing) + abs(rotation_shift)) / source_origin)
             half_angle = math.asin(reach)
             half_width = source_detector * (math.tan(half_angle) if detector == "flat" else half_angle)
-            columns = _covering(half_width + abs(detector_offset), pitch)
+            columns = covering_columns(half_width + abs(detector_offset), pitch)
         return cls(
             kind=kind,
-            angles=_views(n_views, 2 * math.pi if arc is None else arc, start, angles),
+            angles=view_angles(n_views, 2 * math.pi if arc is None else arc, start, angles),
             columns=columns,
             column_spacing=pitch,
             shape=shape,
@@ -158,14 +168,14 @@ class CTGeometry:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise InputError("unknown kind of CT geometry", found=repr(self.kind), expected=" | ".join(KINDS))
-        shape, spacing = _grid(self.shape, self.spacing)
+        shape, spacing = as_grid(self.shape, self.spacing)
         object.__setattr__(self, "shape", shape)
         object.__setattr__(self, "spacing", spacing)
-        object.__setattr__(self, "angles", _checked_angles(self.angles))
-        object.__setattr__(self, "columns", _count("number of detector columns", self.columns))
-        _positive("detector column spacing", self.column_spacing)
+        object.__setattr__(self, "angles", as_angles(self.angles))
+        object.__setattr__(self, "columns", as_count("number of detector columns", self.columns))
+        as_positive("detector column spacing", self.column_spacing)
         for name in ("detector_offset", "rotation_shift"):
-            if not abs(_number(name, getattr(self, name))) < MAX_LENGTH:
+            if not abs(as_number(name, getattr(self, name))) < MAX_LENGTH:
                 raise InputError(f"{name} must be finite", found=getattr(self, name), expected="millimetres")
         if self.kind == "parallel":
             if self.source_origin is not None or self.source_detector is not None:
@@ -175,7 +185,10 @@ class CTGeometry:
                     hint="Use a fan geometry, or leave both out.",
                 )
         else:
-            _check_distances(self.kind, self.source_origin, self.source_detector, self.radius)
+            check_distances(self.kind, self.source_origin, self.source_detector, self.radius)
+        for name in ("column_spacing", "detector_offset", "rotation_shift", "source_origin", "source_detector"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, None if value is None else float(value))
         self._check_size()
         if self.kind == "fan-curved" and np.abs(self.column_positions).max() / self.detector_radius >= math.pi / 2:
             raise InputError(
@@ -224,7 +237,7 @@ class CTGeometry:
     @property
     def radius(self) -> float:
         """Radius of the circle around a slice, mm."""
-        return _radius(self.shape, self.spacing)
+        return slice_radius(self.shape, self.spacing)
 
     @property
     def detector_radius(self) -> float:
@@ -372,102 +385,3 @@ class CTGeometry:
         if self.n_views > 1 and max(self.angles) - min(self.angles) + 1.5 * step < needed * 0.98:
             out.append(f"limited angle: a complete scan covers {math.degrees(needed):.0f} degrees")
         return out
-
-
-# --- checks of single values ------------------------------------------------------------------------------------
-def _number(name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
-        raise InputError(f"{name} must be a number", found=repr(value))
-    return float(value)
-
-
-def _positive(name: str, value: object) -> float:
-    number = _number(name, value)
-    if not 1 / MAX_LENGTH < number < MAX_LENGTH:
-        raise InputError(f"{name} must be positive and finite", found=number, expected="millimetres above 0")
-    return number
-
-
-def _count(name: str, value: object) -> int:
-    number = _number(name, value)
-    if not math.isfinite(number) or number != int(number) or number < 1:
-        raise InputError(f"{name} must be a whole number of at least 1", found=value)
-    return int(number)
-
-
-def _grid(shape: Sequence[int], spacing: Sequence[float]) -> tuple[tuple[int, int, int], tuple[float, float, float]]:
-    if any(not isinstance(v, list | tuple | np.ndarray) or len(v) != 3 for v in (shape, spacing)):
-        raise InputError("shape and spacing have three entries", found=(shape, spacing), expected="(z, y, x) each")
-    z, y, x = (_count("each size of the volume", n) for n in shape)
-    sz, sy, sx = (_positive("voxel size", s) for s in spacing)
-    return (z, y, x), (sz, sy, sx)
-
-
-def _radius(shape: Sequence[int], spacing: Sequence[float]) -> float:
-    return 0.5 * math.hypot(shape[1] * spacing[1], shape[2] * spacing[2])
-
-
-def _covering(half_width: float, pitch: float) -> int:
-    if not math.isfinite(half_width):
-        raise InputError("detector_offset and rotation_shift must be finite", found=half_width, expected="millimetres")
-    return math.ceil(2 * half_width / _positive("detector column spacing", pitch) - 1e-9) + 1
-
-
-def _views(
-    n_views: int | None, arc: float, start: float, angles: Sequence[float] | np.ndarray | None
-) -> tuple[float, ...]:
-    if (n_views is None) == (angles is None):
-        raise InputError("give either the number of views or their angles", found=f"{n_views} views, {angles=}")
-    if angles is not None:
-        return _checked_angles(angles)
-    count = _count("number of views", n_views)
-    _check_angle_unit(_number("arc", arc))
-    return tuple(start + arc * i / count for i in range(count))
-
-
-def _checked_angles(angles: Sequence[float] | np.ndarray) -> tuple[float, ...]:
-    try:
-        array = np.asarray(angles)
-    except ValueError:
-        raise InputError("view angles form one list of numbers", found="lists of unequal length") from None
-    if array.ndim != 1 or array.size == 0 or array.dtype.kind not in "fiu":
-        raise InputError("view angles form one list of numbers", found=f"shape {array.shape}, {array.dtype}")
-    array = array.astype(np.float64)
-    if not np.isfinite(array).all():
-        raise InputError("view angles must be finite", found=f"{int((~np.isfinite(array)).sum())} NaN or infinite")
-    _check_angle_unit(float(array.max() - array.min()))
-    _check_angle_unit(float(np.abs(array).max()))
-    return tuple(array.tolist())
-
-
-def _check_angle_unit(span: float) -> None:
-    if not math.isfinite(span) or abs(span) > 4 * math.pi + 1e-6:
-        raise InputError(
-            "view angles look like degrees",
-            found=f"{span:g}",
-            expected="radians, within two turns",
-            hint="Convert with numpy.deg2rad, or fold several turns into one.",
-        )
-
-
-def _check_distances(kind: str, origin: float | None, detector: float | None, radius: float) -> None:
-    if origin is None or detector is None:
-        raise InputError(
-            f"a {kind} geometry needs the distances of its source", found=(origin, detector),
-            expected="source_origin and source_detector, mm",
-        )  # fmt: skip
-    _positive("distance from source to axis of rotation", origin)
-    _positive("distance from source to detector", detector)
-    if origin <= radius:
-        raise InputError(
-            "the source stands inside the circle around the volume",
-            found=f"{origin:g} mm from the axis of rotation",
-            expected=f"more than {radius:.4g} mm",
-            hint="Lengths are in millimetres; reconstruct a smaller field of view if the gantry is that small.",
-        )
-    if detector < origin:
-        raise InputError(
-            "the detector stands between the source and the axis of rotation",
-            found=f"source to detector {detector:g} mm, source to axis {origin:g} mm",
-            expected="the larger of the two to be source_detector",
-        )

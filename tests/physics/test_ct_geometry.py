@@ -86,6 +86,11 @@ def test_json_round_trip(geometry: CTGeometry):
     assert CTGeometry.from_dict(json.loads(json.dumps(geometry.to_dict()))) == geometry
 
 
+def test_numpy_numbers_become_plain_ones():
+    geometry = parallel(columns=np.int64(80), column_spacing=np.float32(0.5), detector_offset=np.float32(0.25))
+    assert json.loads(json.dumps(geometry.to_dict()))["detector_offset"] == 0.25
+
+
 def test_from_dict_names_what_is_missing_and_unknown():
     values = GEOMETRIES["flat"].to_dict()
     del values["columns"]
