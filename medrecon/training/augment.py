@@ -84,7 +84,7 @@ def crop(
 
 def resample(source: np.ndarray, size: int, centre: tuple[float, float], zoom: float, tilt: float) -> np.ndarray:
     """The crop around ``centre``, enlarged by ``zoom`` and turned by ``tilt`` radians: bicubic ``(size, size)``."""
-    window = math.ceil(size / zoom * (abs(math.cos(tilt)) + abs(math.sin(tilt)))) + 4
+    window = 2 * math.ceil(size / zoom * (abs(math.cos(tilt)) + abs(math.sin(tilt))) / 2) + 4
     tile = torch.from_numpy(place(source, window, centre))[None, None]
     if zoom < 1:  # takes away what the coarser grid cannot hold
         tile = torch.lerp(tile, _blurred(tile), 0.3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -19,7 +20,7 @@ Denoise = Callable[[Tensor, float], Tensor]
 """Clean slices ``(n, 1, h, w)`` from noisy ones and their noise level."""
 
 _BATCH = 8
-_TV_ITERATIONS = 60
+_TV_ITERATIONS = 40
 
 
 @torch.inference_mode()
@@ -52,8 +53,11 @@ def tv_denoise(noisy: Tensor, weight: float) -> Tensor:
     return solved.x[:, None]
 
 
-def tuned_tv(clean: Tensor, sigma: float, noise: Tensor) -> float:
-    """The weight with the smallest error on slices kept for this: a grid, extended until its best lies inside."""
+def tuned_tv(clean: Tensor, sigma: float, noise: Tensor, near: float | None = None) -> float:
+    """The weight with the smallest error on slices kept for this: a grid, extended until its best lies inside.
+
+    ``near`` is where to look first, by default ``sigma``; the grid is relative to ``sigma``.
+    """
     errors: dict[int, float] = {}
 
     def error(power: int) -> float:
@@ -62,11 +66,11 @@ def tuned_tv(clean: Tensor, sigma: float, noise: Tensor) -> float:
             errors[power] = float((tv_denoise(clean + sigma * noise, weight) - clean).square().mean())
         return errors[power]
 
-    best = 0
+    best = 0 if near is None else round(math.log(near / sigma) / math.log(1.3))
     while True:
         candidates = (best - 1, best, best + 1)
         step = min(candidates, key=error)
-        if step == best or abs(step) > 12:
+        if step == best or abs(step) > 20:
             return sigma * 1.3**step
         best = step
 

@@ -24,7 +24,7 @@ from medrecon.training.card import make_card
 from medrecon.training.corpus import Corpus, check_disjoint, hold_out, load_corpus
 from medrecon.training.guides import BackgroundMaker, PairFolder, PairSettings
 from medrecon.training.pace import POOL_STEPS, Clock, Pool, learning_rate
-from medrecon.training.settings import Intensity, TrainingSettings
+from medrecon.training.settings import DEFAULT_WIDTHS, Intensity, TrainingSettings
 from medrecon.training.state import TrainingState, check_start, load_checkpoint, save_checkpoint
 from medrecon.training.validate import ValidationSet, full_report, quick_check, validation_pairs, validation_set
 
@@ -120,6 +120,7 @@ def train(
     for path in (output, output.with_suffix(".json")):
         check_target(path, overwrite=overwrite)
     start = load_prior(init) if init is not None else None
+    settings = replace(settings, widths=DEFAULT_WIDTHS) if start is None and not settings.widths else settings
     if start is not None:
         settings = _fitted(settings, start.denoiser)
     if settings.steps == 0 and start is None:

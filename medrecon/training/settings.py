@@ -157,7 +157,7 @@ class TrainingSettings:
                 "unguided and decay are shares, ema a decay", found=(self.unguided, self.decay, self.ema),
                 expected="0 to 1",
             )  # fmt: skip
-        multiple = self.architecture().multiple
+        multiple = self.architecture().multiple if self.widths else 1  # not known yet: `train` looks at --init first
         if any(size < multiple or size % multiple or count < 1 for size, count, _ in self.sizes):
             raise UsageError("crops must fit the network", found=self.sizes, expected=f"multiples of {multiple} pixels")
 

@@ -198,7 +198,10 @@ def full_report(
     ``error_curve`` is in network units. BM3D is asked only where it is installed.
     """
     tuning_noise = data.noise(data.tuning)
-    weights = {sigma: tuned_tv(data.tuning, sigma, tuning_noise) for sigma in SIGMAS}
+    weights: dict[float, float] = {}
+    for sigma in SIGMAS:
+        near = sigma * weights[before] / before if (before := max(weights, default=0.0)) else None
+        weights[sigma] = tuned_tv(data.tuning, sigma, tuning_noise, near)
 
     def by_network(noisy: Tensor, sigma: float) -> Tensor:
         return network_denoise(network, noisy, sigma)

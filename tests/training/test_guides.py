@@ -1,0 +1,139 @@
+"""Pairs of truth and classical volume."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from helpers.bodies import corpus_folder, small
+from medrecon.data.volume import Volume
+from medrecon.errors import CorruptInput, InputError, MedreconError, UsageError
+from medrecon.training.batches import Batches
+from medrecon.training.corpus import STEP, Corpus, load_corpus
+from medrecon.training.guides import BackgroundMaker, PairFolder, PairSettings, guide_makers, make_pair
+
+
+@guide_makers.register("test-blur")
+def blurred(truth: Volume, rng: np.random.Generator, views: int | None = None) -> Volume:
+    """The truth smoothed along z, minus a constant: a classical volume that costs nothing."""
+    array = truth.array
+    padded = np.concatenate([array[:1], array, array[-1:]])
+    return truth.with_array((padded[:-2] + padded[1:-1] + padded[2:]) / 3 - (views or rng.integers(5, 20)))
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Corpus:
+    return load_corpus(corpus_folder(tmp_path / "data", 2), tmp_path / "cache", minimum_pixels=60)
+
+
+def test_total_variation_of_few_views_is_near_the_truth_but_not_it(corpus: Corpus) -> None:
+    truth, guide = make_pair(corpus, PairSettings(enlarged=0.0, views=(12,), frame=48), 0)
+    error = float(np.sqrt(((truth - guide) ** 2).mean()))
+    assert 0.005 < error < 0.25
+    assert np.corrcoef(truth.ravel(), guide.ravel())[0, 1] > 0.9
+    assert guide.min() >= -1e-3  # attenuation is not negative
+
+
+def test_a_pair_depends_on_its_number_alone(corpus: Corpus) -> None:
+    recipe = PairSettings("test-blur")
+    np.testing.assert_array_equal(make_pair(corpus, recipe, 3), make_pair(corpus, recipe, 3))
+    first, second = make_pair(corpus, recipe, 0), make_pair(corpus, recipe, 1)
+    assert first.shape != second.shape or not np.array_equal(first, second)
+
+
+def test_every_run_of_slices_is_used_before_any_again(corpus: Corpus) -> None:
+    recipe = PairSettings("test-blur", enlarged=0.0)
+    shapes = [make_pair(corpus, recipe, number)[0] for number in range(4)]
+    known = [corpus.chunk(chunk) for chunk in corpus.chunks]
+    used = [next(i for i, k in enumerate(known) if k.shape == s.shape and np.allclose(k, s)) for s in shapes]
+    assert sorted(used[:2]) == [0, 1] and sorted(used[2:]) == [0, 1]
+
+
+def test_large_slices_are_reduced_to_the_frame(corpus: Corpus) -> None:
+    assert make_pair(corpus, PairSettings("test-blur", frame=20), 0).shape[-2:] <= (20, 20)
+    enlarged = make_pair(corpus, PairSettings("test-blur", enlarged=1.0, frame=64), 0)
+    assert 36 < max(enlarged.shape[-2:]) <= 64
+
+
+def test_pairs_are_kept_and_made_again_for_another_corpus(corpus: Corpus, tmp_path: Path) -> None:
+    recipe = PairSettings("test-blur", count=3)
+    pairs = PairFolder(tmp_path / "pairs", corpus, recipe)
+    assert pairs.ready() == 0
+    pairs.make(go_on=lambda: pairs.ready() < 2)
+    assert pairs.ready() == 2
+    times = [pairs.path(n).stat().st_mtime_ns for n in range(2)]
+    again = PairFolder(tmp_path / "pairs", corpus, recipe)
+    again.make()
+    assert again.ready() == 3 and [again.path(n).stat().st_mtime_ns for n in range(2)] == times
+    np.testing.assert_allclose(again.pair(2) * STEP, make_pair(corpus, recipe, 2), atol=0.6 * STEP)
+    more = PairFolder(tmp_path / "pairs", corpus, PairSettings("test-blur", count=4))
+    assert more.ready() == 3
+    part = corpus.subset(lambda source: source.name == "body00.nii.gz")
+    assert PairFolder(tmp_path / "pairs", part, recipe).ready() == 0
+
+
+def test_a_damaged_pair_is_named(corpus: Corpus, tmp_path: Path) -> None:
+    pairs = PairFolder(tmp_path / "pairs", corpus, PairSettings("test-blur", count=1))
+    pairs.make()
+    pairs.path(0).write_bytes(b"nothing")
+    with pytest.raises(CorruptInput, match=r"000000\.npy"):
+        pairs.pair(0)
+
+
+def test_too_few_neighbours(corpus: Corpus, tmp_path: Path) -> None:
+    sparse = Corpus(corpus.values, corpus.index[::2], corpus.sources, corpus.intensity, "sparse")
+    with pytest.raises(InputError, match="enough neighbouring slices"):
+        make_pair(sparse, PairSettings("test-blur"), 0)
+
+
+def test_unknown_modality(corpus: Corpus) -> None:
+    with pytest.raises(UsageError, match="unknown maker of guides for 'ctt'"):
+        make_pair(corpus, PairSettings("ctt"), 0)
+
+
+def test_guided_batches_hold_truth_and_its_neighbours(corpus: Corpus, tmp_path: Path) -> None:
+    pairs = PairFolder(tmp_path / "pairs", corpus, PairSettings("test-blur", count=2, enlarged=0.0))
+    pairs.make()
+    settings = small(guided=True, unguided=0.5, sizes=((48, 3, 1.0),))
+    batches = Batches(corpus, pairs, settings)
+    drawn = [batches.batch(step, 2) for step in range(60)]
+    guided = [batch for batch in drawn if batch.guide is not None]
+    assert 15 < len(guided) < 45
+    for batch in guided[:10]:
+        assert batch.guide is not None and tuple(batch.guide.shape) == (3, 3, 48, 48)
+        inside = batch.clean[:, 0] > 0.08
+        difference = (batch.guide[:, 1] - batch.clean[:, 0])[inside]
+        assert float(difference.abs().median()) < 0.1
+    assert all(batch.guide is None for batch in (batches.batch(step, 0) for step in range(20)))
+
+
+def test_a_process_of_its_own_makes_the_same_pairs(corpus: Corpus, tmp_path: Path) -> None:
+    part = corpus.subset(lambda source: source.name == "body01.nii.gz")
+    recipe = PairSettings("ct", count=2, frame=32, views=(4,))
+    pairs = PairFolder(tmp_path / "pairs", part, recipe)
+    with BackgroundMaker(pairs) as maker:
+        end = time.monotonic() + 120
+        while pairs.ready() < 2 and time.monotonic() < end:
+            maker.check()
+            time.sleep(0.1)
+    assert pairs.ready() == 2
+    np.testing.assert_allclose(pairs.pair(1) * STEP, make_pair(part, recipe, 1), atol=2e-2)
+    assert torch.get_num_threads() >= 1
+
+
+def test_a_failing_process_is_reported(corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs = PairFolder(tmp_path / "pairs", corpus, PairSettings("test-blur", count=2))
+    broken = tmp_path / "python"
+    broken.write_text("#!/bin/sh\necho 'no memory left' >&2\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setattr("sys.executable", str(broken))
+    with BackgroundMaker(pairs) as maker:
+        end = time.monotonic() + 60
+        with pytest.raises(MedreconError, match="making the guides failed; found no memory left"):
+            while time.monotonic() < end:
+                maker.check()
+                time.sleep(0.05)
