@@ -83,29 +83,31 @@ class Transaction:
         self._staged.append((temporary, target))
         try:
             writer(temporary)
-            _keep_mode(target, temporary)
             with temporary.open("rb+") as handle:
                 os.fsync(handle.fileno())
+            _keep_mode(target, temporary)
         except OSError as error:
             raise _explained(error, target) from error
         return temporary
 
     def commit(self) -> None:
         """Give every staged file its name. Raises what `atomic_write` raises."""
-        staged = self._staged
+        if not self._staged:
+            return
+        (temporary, target), companions = self._staged[0], self._staged[1:]
         try:
-            for _, target in staged[1:]:
-                target.unlink(missing_ok=True)
-            for temporary, target in staged:
-                # Without overwrite the name must still be free now, however long the writing took.
-                if self._overwrite or target != staged[0][1]:
-                    temporary.replace(target)
-                else:
-                    _rename_to_free_name(temporary, target)
-            for folder in {target.parent for _, target in staged}:
+            if self._overwrite:
+                for _, companion in companions:
+                    companion.unlink(missing_ok=True)
+                temporary.replace(target)
+            else:  # the name must still be free now, however long the writing took
+                _rename_to_free_name(temporary, target)
+            for temporary, companion in companions:
+                temporary.replace(companion)
+            for folder in {path.parent for _, path in self._staged}:
                 _synchronise_folder(folder)
         except OSError as error:
-            raise _explained(error, staged[0][1]) from error
+            raise _explained(error, target) from error
         self._staged = []
 
     def __enter__(self) -> Transaction:

@@ -39,13 +39,14 @@ def test_existing_output_is_refused_before_writing(tmp_path):
     assert (tmp_path / "a").read_bytes() == b"old"
 
 
-def test_overwrite_replaces_and_keeps_the_mode(tmp_path):
+@pytest.mark.parametrize("mode", [0o640, 0o444])
+def test_overwrite_replaces_and_keeps_the_mode(tmp_path, mode):
     target = tmp_path / "a"
     target.write_bytes(b"old")
-    target.chmod(0o640)
+    target.chmod(mode)
     atomic_write(target, lambda path: path.write_bytes(b"new") and None, overwrite=True)
     assert target.read_bytes() == b"new"
-    assert target.stat().st_mode & 0o777 == 0o640
+    assert target.stat().st_mode & 0o777 == mode
 
 
 @pytest.mark.parametrize("existing", [True, False])
@@ -198,7 +199,7 @@ for n in range(10**9):
 
 def test_killed_writers_leave_a_whole_file(tmp_path):
     target = tmp_path / "a"
-    for attempt in range(6):
+    for attempt in range(4):
         child = subprocess.Popen(
             [sys.executable, "-c", ENDLESS, str(target)], stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]
         )
@@ -212,6 +213,17 @@ def test_killed_writers_leave_a_whole_file(tmp_path):
         assert len(content) == 2_000_000 and len(set(content)) == 1
     for leftover in names(tmp_path):
         assert leftover == "a" or (leftover.startswith(".a.") and leftover.endswith(".part"))
+
+
+def test_companion_of_a_file_that_appears_meanwhile_is_kept(tmp_path):
+    with pytest.raises(UsageError, match="meanwhile"), Transaction() as both:
+        both.write(tmp_path / "a", lambda path: path.write_bytes(b"mine") and None)
+        both.write(tmp_path / "a.json", lambda path: path.write_bytes(b"mine") and None, replace=True)
+        (tmp_path / "a").write_bytes(b"theirs")
+        (tmp_path / "a.json").write_bytes(b"theirs")
+        both.commit()
+    assert names(tmp_path) == ["a", "a.json"]
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "a.json").read_bytes() == b"theirs"
 
 
 def test_sha256_of_file(tmp_path):

@@ -94,7 +94,7 @@ def test_same_scan_same_bytes(tmp_path):
     assert a == b
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     views=st.integers(1, 9),
     shape=st.tuples(st.integers(1, 4), st.integers(4, 7), st.integers(4, 7)),
