@@ -12,8 +12,9 @@ from medrecon.samplers.base import Sampler, State, samplers
 from medrecon.solvers import SplitState, admm, cg, least_squares_gram
 
 _ITERATIONS_PER_STEP = 10
-_SETTLING_STEPS = 3  # before the residual says anything about the weight
-_SEARCH_STEPS = 12  # until the automatic weight stands still
+_SPLIT_THRESHOLD = 0.05  # weight / rho, in units of the contrast: how far a gradient is shrunk in one iteration
+_SETTLING_STEPS = 2  # before the residual says anything about the weight
+_SEARCH_STEPS = 8  # until the automatic weight stands still
 _START_RATIO = 0.02  # automatic weight / noise level to start from; the best one on validation patients is near it
 _START_WITHOUT_NOISE = 3e-5
 _SEARCH_RANGE = 4.0  # the automatic weight stays within this factor of its start
@@ -31,11 +32,11 @@ class TV(Sampler):
     """
 
     weight: float = 0.0
-    iterations: int = 150
+    iterations: int = 100
     axes: tuple[int, ...] = (0, 1, 2)
     z_weight: float = 0.0
     discrepancy: float = 1.2  # a little above 1: no discrete model fits a real object to its noise
-    cg_iterations: int = 4
+    cg_iterations: int = 20
 
     @property
     def total_steps(self) -> int:
@@ -62,8 +63,7 @@ class TV(Sampler):
         terms = self._terms(system)
         weight = float(state.tensors["weight"])
         weights = [weight, self.z_weight * weight, 0.0] if self.z_weight > 0 else [weight, 0.0]
-        # The split threshold weight / rho should be a small fraction of the contrast (of order one).
-        rho = [weight / 0.02] * (len(terms) - len(system.bounds())) + [weight / 0.02 * 3] * len(system.bounds())
+        rho = [weight / _SPLIT_THRESHOLD] * len(terms)
         result = admm(
             least_squares_gram(system.op),
             system.back_projection,
