@@ -102,6 +102,13 @@ class CTOperator(LinearOperator):
         projector = self._projector(y.device)
         return projector.adjoint(y.detach().permute(0, 2, 1).contiguous()).permute(2, 0, 1)
 
+    def direct_inverse(self, y: Tensor, *, filter: str = "hann", cutoff: float = 1.0) -> Tensor:
+        """Filtered back-projection of ``y``: a volume in 1/mm, see :func:`medrecon.physics.fbp.fbp`."""
+        from medrecon.physics.fbp import fbp
+
+        self.range.check(y, "measured data")
+        return fbp(self.geometry, y, filter, cutoff)
+
     def __repr__(self) -> str:
         return f"CTOperator({self.geometry.kind}, {self.domain.shape} -> {self.range.shape}, {self.backend})"
 

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -116,12 +117,12 @@ class _Apply(torch.autograd.Function):
     """Backward of the forward is the adjoint, and the reverse."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, op: LinearOperator, reverse: bool) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, x: Tensor, op: LinearOperator, reverse: bool) -> Tensor:  # type: ignore[override]
         ctx.op, ctx.reverse = op, reverse
         return op._adjoint(x) if reverse else op._forward(x)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
         op = ctx.op
         return (op(gradient) if ctx.reverse else op.adjoint(gradient)), None, None
 
