@@ -113,6 +113,8 @@ def grid_of(scan: Scan, shape: tuple[int, int, int] | None, voxel: tuple[float, 
         Not positive, or another number or distance of slices.
     """
     measured = scan.volume_geometry
+    if shape is None and voxel is None:
+        return measured
     distance, height, width = measured.spacing
     if voxel is not None and len(voxel) not in (1, 3):
         raise UsageError("a voxel has one size or three", found=voxel)
@@ -151,11 +153,11 @@ def cut_slices(scan: Scan, first: int, last: int) -> Scan:
     )
 
 
-def in_source_orientation(volume: Volume, scan: Scan) -> Volume:
-    """The volume with its axes in the order of the volume that was measured, where that is known."""
+def source_orientation(scan: Scan) -> str:
+    """Order of the axes of the volume that was measured where that is known, else of the scan's grid."""
     how = scan.provenance.get("simulation")
     letters = how.get("source_orientation") if isinstance(how, dict) else None
-    return volume.as_orientation(letters) if isinstance(letters, str) else volume
+    return letters if isinstance(letters, str) else scan.volume_geometry.orientation
 
 
 def residual_per_view(problem: Problem, volume: Volume) -> list[float]:

@@ -68,12 +68,12 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         app(arguments, prog_name="medrecon")
     except MedreconError as error:
         _fail(f"error: {error}", error.exit_code, debug)
-    except MemoryError:
-        _fail("error: out of memory. Use a smaller grid (--shape, --voxel) or try --dry-run first.", 1, debug)
     except BrokenPipeError:
         sys.stderr.close()  # the reader of stdout went away: nobody is left to tell
         sys.exit(1)
     except Exception as error:  # noqa: BLE001 - the last border before the user
+        if _is_out_of_memory(error):
+            _fail("error: out of memory. Try a coarser grid (--voxel, --shape), and --dry-run before.", 1, debug)
         text = str(error).strip().split("\n")[0]
         _fail(
             f"unexpected {type(error).__name__}: {text}\n"
@@ -89,6 +89,12 @@ def _fail(message: str, code: int, debug: bool) -> NoReturn:
         traceback.print_exc()
     console.say(f"medrecon: {message}")
     sys.exit(code)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and ("allocate memory" in str(error) or "out of memory" in str(error))
+    )
 
 
 def _terminate(signum: int, frame: FrameType | None) -> NoReturn:

@@ -20,6 +20,18 @@ if TYPE_CHECKING:
 _PREVIEW_MARGIN = 3  # neighbours on either side of a previewed slice: the coupling along z needs them
 
 
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """What a run needs, read and checked."""
+
+    scan: Scan
+    problem: Problem
+    prior: NetworkPrior | None
+    settings: dict[str, object]
+    quantity: str | None
+    orientation: str
+
+
 @dataclass(frozen=True)
 class Job:
     """One reconstruction from a file to files."""
@@ -71,10 +83,10 @@ class Job:
             raise UsageError("there is no such slice", found=self.preview, expected=f"0 to {slices - 1}")
         return cut_slices(scan, max(0, self.preview - _PREVIEW_MARGIN), min(slices, self.preview + _PREVIEW_MARGIN + 1))
 
-    def grid(self, scan: Scan) -> Geometry | None:
-        """The output grid that the options ask for; None for that of the scan."""
+    def grid(self, scan: Scan) -> tuple[Geometry, str]:
+        """The grid to reconstruct on, and the order of axes to write."""
         from medrecon.data import read_volume
-        from medrecon.scans import grid_like, grid_of
+        from medrecon.scans import grid_like, grid_of, source_orientation
 
         config = self.config
         if config.like is not None:
@@ -82,28 +94,32 @@ class Job:
                 raise UsageError("--like excludes --voxel and --shape")
             if self.preview is not None:
                 raise UsageError("--preview-slice goes with the grid of the scan", hint="Leave --like out.")
-            return grid_like(scan, read_volume(config.like).geometry)
-        if config.voxel is None and config.shape is None:
-            return None
+            like = read_volume(config.like).geometry
+            return grid_like(scan, like), like.orientation
         voxel = None if config.voxel is None else options.numbers(config.voxel, what="--voxel", counts=(1, 3))
         shape = options.shape_of(config.shape)
         if self.preview is not None and shape is not None:
             shape = (scan.volume_geometry.shape[0], shape[1], shape[2])
-        return grid_of(scan, shape, voxel)
+        return grid_of(scan, shape, voxel), source_orientation(scan)
 
-    def prepared(self) -> tuple[Scan, Problem, NetworkPrior | None]:
-        """Scan, problem and prior. Raises InputError or UsageError where they do not fit."""
+    def prepared(self) -> Prepared:
+        """Everything that the run needs. Raises InputError or UsageError where it does not fit together."""
+        from medrecon.samplers import samplers
         from medrecon.scans import prior_for, problem_from_scan
 
-        options.quantity_name(self.config.quantity)
-        self.method_settings()
-        device = running.device_name(self.config.device or "auto")
+        config = self.config
+        settings = self.method_settings()
+        device = running.device_name(config.device or "auto")
         scan = self.scan()
-        prior = prior_for(scan.modality, self.config.prior, device=device)
-        problem = problem_from_scan(scan, prior=prior, grid=self.grid(scan))
+        quantity = options.quantity_name(config.quantity) or ("HU" if scan.modality == "ct" else None)
+        grid, orientation = self.grid(scan)
+        prior = None
+        if config.prior is not None or config.method == "auto" or samplers.get(config.method or "").needs_prior:
+            prior = prior_for(scan.modality, config.prior, device=device)
+        problem = problem_from_scan(scan, prior=prior, grid=grid)
         if device != "cpu":
             problem = replace(problem, y=problem.y.to(device))
-        return scan, problem, prior
+        return Prepared(scan, problem, prior, settings, quantity, orientation)
 
     def method_settings(self) -> dict[str, object]:
         """The settings of the method, with ``steps`` under the name that the method gives it.
@@ -135,24 +151,24 @@ class Job:
         from medrecon.report import write_report
 
         config, beside = self.config, Beside(self.output)
-        scan, problem, prior = self.prepared()
-        quantity = options.quantity_name(config.quantity) or ("HU" if scan.modality == "ct" else None)
+        ready = self.prepared()
         result = running.run(
-            problem,
+            ready.problem,
             config.method or "auto",
-            self.method_settings(),
-            quantity=quantity,
+            ready.settings,
+            quantity=ready.quantity,
             samples=config.samples or 1,
             seed=config.seed or 0,
             checkpoint=None if self.preview is not None else beside.checkpoint,
         )
-        record = self._record(scan, problem, result, prior if result.provenance.get("prior") else None)
+        record = self._record(ready, result)
         volumes = {"result": result.volume, "baseline": result.baseline, "spread": result.spread}
         files = {"result": self.output, "baseline": beside.named("baseline"), "spread": beside.named("spread")}
+        record["beside"] = {name: files[name].name for name in ("baseline", "spread") if volumes[name] is not None}
         written = {}
         for name, volume in volumes.items():
             if volume is not None:
-                shown = self._as_written(volume, scan)
+                shown = self._as_written(volume, ready.orientation)
                 about = record if name == "result" else _companion_record(record, name, result)
                 write(files[name], shown, overwrite=self.overwrite, provenance=about)
                 written[name] = str(files[name])
@@ -170,17 +186,18 @@ class Job:
             "quantity": result.volume.quantity,
             **result.assessment,
             "baseline_method": result.baseline_method,
-            "noise_known": problem.noise_model is not None,
+            "noise_known": ready.problem.noise_model is not None,
             "seconds": _seconds(result),
         }
 
-    def _record(self, scan: Scan, problem: Problem, result: Result, prior: NetworkPrior | None) -> dict[str, object]:
+    def _record(self, ready: Prepared, result: Result) -> dict[str, object]:
         """What NAME.json says of the run."""
         from medrecon.data.provenance import describe_run
         from medrecon.scans import residual_per_view
         from medrecon.simulate import describe_simulation
 
-        settings = result.provenance.get("settings")
+        scan, settings = ready.scan, result.provenance.get("settings")
+        prior = ready.prior if result.provenance.get("prior") else None
         views, slices, _ = scan.data.shape
         part = f"{slices} slices" if self.preview is None else f"preview of slice {self.preview}"
         data = {
@@ -203,20 +220,15 @@ class Job:
                 "run": result.provenance,
                 "data": data,
                 "history": result.stats,
-                "residual_per_view": residual_per_view(problem, result.volume),
+                "residual_per_view": residual_per_view(ready.problem, result.volume),
             },
         )
 
-    def _as_written(self, volume: Volume, scan: Scan) -> Volume:
-        """In the axes of --like or of the source; the previewed slice alone where one is asked for."""
-        from medrecon.data import read_volume
-        from medrecon.scans import in_source_orientation
-
+    def _as_written(self, volume: Volume, orientation: str) -> Volume:
+        """In the axes of the output; the previewed slice alone where one is asked for."""
         if self.preview is not None:
             volume = _one_slice(volume, min(self.preview, _PREVIEW_MARGIN))
-        if self.config.like is not None:
-            return volume.as_orientation(read_volume(self.config.like).geometry.orientation)
-        return in_source_orientation(volume, scan)
+        return volume.as_orientation(orientation)
 
 
 def _one_slice(volume: Volume, index: int) -> Volume:

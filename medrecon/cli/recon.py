@@ -95,13 +95,14 @@ def _text(summary: dict[str, object]) -> str:
 def _show_plan(job: Job, as_json: bool) -> None:
     from medrecon.planning import plan
 
-    scan, problem, _ = job.prepared()
-    estimate = plan(problem, job.config.method or "auto", job.method_settings(), samples=job.config.samples or 1)
+    ready = job.prepared()
+    problem = ready.problem
+    estimate = plan(problem, job.config.method or "auto", ready.settings, samples=job.config.samples or 1)
     values = {
         "input": job.data.name,
         "method": estimate.method,
         "shape": problem.geometry.shape,
-        "data_shape": scan.data.shape,
+        "data_shape": ready.scan.data.shape,
         "evaluations_per_slice": estimate.evaluations,
         "evaluations": estimate.evaluations * problem.geometry.shape[0],
         "seconds": round(estimate.seconds, 1),
@@ -114,7 +115,7 @@ def _show_plan(job: Job, as_json: bool) -> None:
     rows = [
         ("method", estimate.method),
         ("volume", f"{' x '.join(map(str, problem.geometry.shape))} (z, y, x)"),
-        ("data", f"{' x '.join(map(str, scan.data.shape))} (views, slices, columns)"),
+        ("data", f"{' x '.join(map(str, ready.scan.data.shape))} (views, slices, columns)"),
         ("evaluations", f"{estimate.evaluations} of the prior for each slice"),
         ("time", f"about {estimate.seconds:.0f} s"),
         ("memory", f"about {estimate.memory_mib:.0f} MiB"),

@@ -59,9 +59,9 @@ def stored_report(result: Path, truth_file: Path | None = None) -> ReportData:
             "no record of a reconstruction stands beside this volume", where=result.name,
             hint="Keep the .json that `medrecon recon` wrote beside it.",
         )  # fmt: skip
-    beside = Beside(result)
+    named = _mapping(record.get("beside"))
     baseline, spread = (
-        read_volume(path) if path.exists() else None for path in (beside.named("baseline"), beside.named("spread"))
+        read_volume(result.with_name(str(named[name]))) if name in named else None for name in ("baseline", "spread")
     )
     run, residual, data = (_mapping(record.get(key)) for key in ("run", "residual", "data"))
     truth = None if truth_file is None else as_result(read_volume(truth_file), volume)

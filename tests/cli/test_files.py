@@ -101,6 +101,13 @@ def test_report_from_the_files_of_a_result(run: Run, scan: Path, truth: Path) ->
     assert run("report", "r.nii.gz", "-o", "r.pdf").code == 2
 
 
+def test_report_ignores_a_baseline_of_an_earlier_run(run: Run, scan: Path) -> None:
+    assert run("recon", scan, "-o", "r.nii.gz", "--method", "sirt", "--steps", 3).code == 0
+    assert Path("r-baseline.nii.gz").exists()
+    assert run("recon", scan, "-o", "r.nii.gz", "--method", "fbp", "--overwrite", "--report", "r.html").code == 0
+    assert "(baseline)" not in Path("r.html").read_text()
+
+
 def test_report_needs_a_record(run: Run, truth: Path) -> None:
     truth.with_name("truth.json").unlink()
     answer = run("report", truth)

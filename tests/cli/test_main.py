@@ -84,6 +84,20 @@ def test_defects_end_with_1_and_one_line(run: Run, monkeypatch: pytest.MonkeyPat
     assert "Traceback" not in answer.err
 
 
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+def test_lack_of_memory_is_said_as_that(run: Run, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    import medrecon.data
+
+    def hungry(path: Path) -> None:
+        raise error
+
+    monkeypatch.setattr(medrecon.data, "sniff", hungry)
+    answer = run("info", "anything")
+    assert answer.code == 1
+    assert "--voxel" in answer.err
+    assert "defect" not in answer.err
+
+
 def test_missing_dependency_ends_with_4(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     import medrecon.data
     from medrecon.errors import MissingDependency
