@@ -57,7 +57,8 @@ class ASDPOCS(Sampler):
             gradient = variation.K(x)
             length = torch.linalg.vector_norm(gradient, dim=0).clamp_min_(1e-4)
             direction = variation.K.adjoint(gradient / length)
-            x = x - size * direction / float(torch.linalg.vector_norm(direction)) / self.descents * 4
+            steepness = max(float(torch.linalg.vector_norm(direction)), 1e-12)  # 0 for a flat volume
+            x = x - size * direction / steepness / self.descents * 4
         moved = float(torch.linalg.vector_norm(x - swept))
         discrepancy = system.discrepancy(swept)
         if moved > 0.95 * data_change and discrepancy > 1.0:

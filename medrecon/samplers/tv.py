@@ -15,8 +15,8 @@ _ITERATIONS_PER_STEP = 10
 _SPLIT_THRESHOLD = 0.05  # weight / rho, in units of the contrast: how far a gradient is shrunk in one iteration
 _SETTLING_STEPS = 2  # before the residual says anything about the weight
 _SEARCH_STEPS = 8  # until the automatic weight stands still
-_START_RATIO = 0.02  # automatic weight / noise level to start from; the best one on validation patients is near it
-_START_WITHOUT_NOISE = 3e-5
+_START_WEIGHT = 0.012  # where the automatic weight starts; the best one on validation patients is near it
+_UNKNOWN_NOISE = 1.5e-3  # stands for the noise level where there is no noise model
 _SEARCH_RANGE = 4.0  # the automatic weight stays within this factor of its start
 _SEARCH_POWER = 0.25
 
@@ -26,9 +26,10 @@ _SEARCH_POWER = 0.25
 class TV(Sampler):
     """3D total variation, isotropic over (z, y, x), with the lower bound, by ADMM.
 
-    Minimises ``1/2 ||A x - y||^2 + weight TV(x)`` on the normalised system. ``weight=0`` starts from a weight in
-    proportion to the noise and moves it by Morozov's discrepancy principle: towards the weight whose residual is
-    ``discrepancy`` times the noise, at most a factor of four away.
+    Minimises ``1/2 ||A x - y||^2 + weight noise_level TV(x)`` on the normalised system, so that a weight means the
+    same at every dose and number of views. ``weight=0`` finds it by Morozov's discrepancy principle: from a weight
+    that suits most scans towards the one whose residual is ``discrepancy`` times the noise, at most a factor of four
+    away.
     """
 
     weight: float = 0.0
@@ -49,7 +50,7 @@ class TV(Sampler):
         x = system.start if system.start is not None else cg(gram, system.back_projection, max_iterations=10).x
         terms = self._terms(system)
         state = SplitState.zeros(terms, x)
-        weight = torch.tensor(self.weight or _start_weight(system), dtype=torch.float64)
+        weight = torch.tensor(self.weight or _START_WEIGHT, dtype=torch.float64)
         return State(0, x, state.to_tensors() | {"weight": weight})
 
     def _terms(self, system: System) -> list:
@@ -62,8 +63,9 @@ class TV(Sampler):
         """Ten ADMM iterations, then a move of the automatic weight."""
         terms = self._terms(system)
         weight = float(state.tensors["weight"])
-        weights = [weight, self.z_weight * weight, 0.0] if self.z_weight > 0 else [weight, 0.0]
-        rho = [weight / _SPLIT_THRESHOLD] * len(terms)
+        penalty = weight * (system.noise_level or _UNKNOWN_NOISE)
+        weights = [penalty, self.z_weight * penalty, 0.0] if self.z_weight > 0 else [penalty, 0.0]
+        rho = [penalty / _SPLIT_THRESHOLD] * len(terms)
         result = admm(
             least_squares_gram(system.op),
             system.back_projection,
@@ -78,7 +80,7 @@ class TV(Sampler):
         splits = result.state
         discrepancy = system.discrepancy(result.x)
         if self.weight == 0 and system.noise_level > 0 and _SETTLING_STEPS <= state.step < _SEARCH_STEPS:
-            moved = self._moved(weight, discrepancy, _start_weight(system))
+            moved = self._moved(weight, discrepancy)
             # rho follows the weight, so the scaled duals u = dual / rho shrink when it grows
             splits = SplitState(splits.splits, tuple(u * (weight / moved) for u in splits.duals))
             weight = moved
@@ -88,14 +90,10 @@ class TV(Sampler):
         tensors = splits.to_tensors() | {"weight": torch.tensor(weight, dtype=torch.float64)}
         return state.advance(estimate, tensors, discrepancy=discrepancy, weight=weight, change=result.changes[-1])
 
-    def _moved(self, weight: float, discrepancy: float, start: float) -> float:
+    def _moved(self, weight: float, discrepancy: float) -> float:
         """A smaller weight where the residual is larger than it should be, and the reverse; slowly and not far."""
-        moved = weight * (self.discrepancy / discrepancy) ** _SEARCH_POWER
-        return min(max(moved, start / _SEARCH_RANGE), start * _SEARCH_RANGE)
-
-
-def _start_weight(system: System) -> float:
-    return _START_RATIO * system.noise_level if system.noise_level > 0 else _START_WITHOUT_NOISE
+        moved = weight * (self.discrepancy / max(discrepancy, 1e-6)) ** _SEARCH_POWER
+        return min(max(moved, _START_WEIGHT / _SEARCH_RANGE), _START_WEIGHT * _SEARCH_RANGE)
 
 
 @samplers.register("tv-slice", family="classical")

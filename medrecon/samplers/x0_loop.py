@@ -21,6 +21,7 @@ from torch import Tensor
 from medrecon.errors import UsageError
 from medrecon.noise import KeyedNoise
 from medrecon.problem import System
+from medrecon.registry import unknown_name
 from medrecon.samplers.base import Sampler, State, samplers
 from medrecon.schedules import schedules
 from medrecon.solvers import SplitState, admm, cg, least_squares_gram
@@ -52,6 +53,21 @@ class X0Loop(Sampler):
 
     needs_prior = True
 
+    def __post_init__(self) -> None:
+        for name, value, known in (
+            ("data step", self.data_step, ["proximal", "krylov", "range"]),
+            ("error", self.error, ["level", "matched"]),
+            ("schedule", self.schedule, schedules.names()),
+        ):
+            if value not in known:
+                raise unknown_name(name, value, known)
+        if self.eta > 1:
+            raise UsageError("eta is a share: at most 1", found=self.eta)
+        if not self.trust > 0:
+            raise UsageError("trust must be positive", found=self.trust)
+        if not self.sigma_max >= self.sigma_min > 0:
+            raise UsageError("noise levels must fall", found=(self.sigma_max, self.sigma_min))
+
     @property
     def total_steps(self) -> int:
         """One network evaluation per slice and step."""
@@ -59,8 +75,6 @@ class X0Loop(Sampler):
 
     def levels(self) -> list[float]:
         """Noise levels, with a final zero."""
-        if not self.sigma_max >= self.sigma_min > 0:
-            raise UsageError("noise levels must fall", found=(self.sigma_max, self.sigma_min))
         return [*schedules.get(self.schedule)(self.sigma_max, self.sigma_min, self.steps).tolist(), 0.0]
 
     def init(self, system: System, noise: KeyedNoise) -> State:
@@ -176,6 +190,11 @@ class X0Loop(Sampler):
 @dataclass(frozen=True)
 class PlugAndPlay(X0Loop):
     """Annealed plug and play, deterministic: most accurate per evaluation (half-quadratic splitting; Zhang 2021)."""
+
+    steps: int = 6
+    trust: float = 3.0
+    cg_iterations: int = 20
+    tv: float = 0.2
 
 
 @samplers.register("dds", family="diffusion")
