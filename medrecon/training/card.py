@@ -41,7 +41,7 @@ def make_card(
         sigma_min=low * scale,
         sigma_max=high * scale,
         range=(intensity.offset + scale * values[0], intensity.offset + scale * values[1]),
-        spacing_mm=tuple(float(size) for size in np.median(pixel, axis=0).round(4)),  # type: ignore[arg-type]
+        spacing_mm=(float(pixel.min()), float(pixel.max())),
         architecture=state.mean.network.config.to_dict(),
         sigma_data=state.mean.sigma_data,
         guide_error=state.mean.guide_error,
@@ -57,7 +57,6 @@ def make_card(
             "volumes": len({source.sha256 for source in training.used}),
             "slices": len(training),
             "pairs": state.pairs,
-            "pixel_mm_range": [float(pixel.min()), float(pixel.max())],
             "intensity": "one scale for all volumes"
             if intensity.scale
             else f"each volume divided by the {intensity.percentile} percentile of its magnitude",

@@ -36,7 +36,7 @@ class PairSettings:
     """How pairs are made; the defaults are those of the CT prior that comes with the package."""
 
     modality: str = "ct"
-    count: int = 400
+    count: int = 500
     seed: int = 0
     frame: int = 128  # pixels; larger slices are reduced to it, smaller ones may be enlarged up to it
     enlarged: float = 0.35  # share of pairs that are
@@ -55,7 +55,7 @@ class GuideMaker(Protocol):
 
 guide_makers: Registry[GuideMaker] = Registry("maker of guides for")
 
-VIEWS = (4, 5, 6, 8, 8, 9, 10, 12, 14, 16, 20, 24, 32, 40)
+VIEWS = (4, 4, 5, 6, 7, 8, 8, 8, 10, 12, 14, 16, 16, 20, 24, 32)
 _AUTOMATIC = 0.25  # share of total-variation volumes whose weight is chosen as the engine chooses it
 
 
@@ -63,8 +63,8 @@ _AUTOMATIC = 0.25  # share of total-variation volumes whose weight is chosen as 
 def sparse_view_ct(truth: Volume, rng: np.random.Generator, views: int | None = None) -> Volume:
     """Parallel beam, few views at random angles, photon noise; then 3D total variation of random strength.
 
-    Half a turn, sometimes a whole one or a limited arc; 2e4 to 5e5 photons; the weight between half and four times
-    what the discrepancy principle usually finds, or found by it.
+    Half a turn, sometimes a whole one or a limited arc; 2e4 to 5e5 photons; the weight between half and four times the
+    usual one, or chosen automatically.
     """
     from medrecon.noise import KeyedNoise
     from medrecon.physics.ct import CTOperator
@@ -84,9 +84,8 @@ def sparse_view_ct(truth: Volume, rng: np.random.Generator, views: int | None = 
     attenuation = torch.from_numpy(truth.to_quantity("1/mm").array).clamp_min(0)
     data = simulate_ct(attenuation, geometry, noise, seed=int(rng.integers(2**31)))
     problem = Problem(CTOperator(geometry), data, grid, quantity="1/mm", noise_model=noise, lower_bound=0.0)
-    weight = math.exp(rng.uniform(math.log(2e-5), math.log(1.5e-4)))
-    iterations = int(rng.choice([60, 100]))
-    method = TV() if rng.random() < _AUTOMATIC else TV(weight=weight, iterations=iterations, cg_iterations=3)
+    weight = math.exp(rng.uniform(math.log(0.006), math.log(0.05)))  # the automatic one starts at 0.012
+    method = TV() if rng.random() < _AUTOMATIC else TV(weight=weight, iterations=60, cg_iterations=15)
     system, keyed = problem.system(), KeyedNoise(0)
     state = method.init(system, keyed)
     while not method.done(state):

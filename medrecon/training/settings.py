@@ -111,7 +111,7 @@ class TrainingSettings:
     embedding: int = 128
     guided: bool = True
     guides: int = 3
-    pairs: int = 400
+    pairs: int = 500
     pairs_in_background: bool = True
     unguided: float = 0.2
     sizes: tuple[tuple[int, int, float], ...] = ((64, 8, 0.75), (96, 4, 0.25))
