@@ -141,11 +141,12 @@ def residuals(data: ReportData) -> str:
                 name = data.baseline_method if stage == "baseline" else stage
                 curves.append(Curve(name, [p[0] for p in points], [p[1] for p in points], colours[stage]))
         if curves:
-            positive = all(min(curve.y) > 0 for curve in curves)
+            values = [value for curve in curves for value in curve.y]
+            wide = min(values) > 0 and max(values) > 8 * min(values)
             reference = (1.0, "noise") if key == "discrepancy" and data.noise_known else None
             label = {"discrepancy": "residual / noise" if data.noise_known else "residual / data"}.get(key, key)
             picture = figures.plot_png(
-                curves, x_label="step", y_label=label, logarithmic=positive, reference=reference, size=(5.6, 2.8)
+                curves, x_label="step", y_label=label, logarithmic=wide, reference=reference, size=(5.6, 2.8)
             )
             plots.append(_img(picture, f"{label} by step", "plot"))
     if len(data.residual_per_view) > 1:

@@ -1,0 +1,60 @@
+"""`demo`: from nothing to files that a person can look at."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from helpers.command_line import Run
+from medrecon.cli import demo as demo_module
+from medrecon.data import read_volume
+
+FILES = ("truth.nii.gz", "scan.h5", "fbp.nii.gz", "recon.nii.gz", "recon.json", "comparison.png", "report.html")
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same demo on a grid that takes seconds."""
+    monkeypatch.setattr(demo_module, "_SLICES", 8)
+    monkeypatch.setattr(demo_module, "_SIZE", 48)
+
+
+@pytest.mark.usefixtures("small")
+def test_demo_writes_volume_report_and_picture(run: Run) -> None:
+    answer = run("demo", "ct", "-o", "shown", "--json")
+    assert answer.code == 0, answer.err
+    for name in FILES:
+        assert (Path("shown") / name).stat().st_size > 0, name
+    figures = answer.json()["ct"]["metrics"]
+    best = answer.json()["ct"]["method"]
+    assert figures[best]["psnr"] > figures["fbp"]["psnr"]
+    assert (Path("shown") / "comparison.png").read_bytes().startswith(b"\x89PNG")
+    assert read_volume("shown/recon.nii.gz").geometry.almost_equal(read_volume("shown/truth.nii.gz").geometry)
+    record = json.loads((Path("shown") / "scan.json").read_text())
+    assert record["output"]["noise"]["kind"] == "poisson"
+    assert "2 times finer" in (Path("shown") / "report.html").read_text()
+    again = run("demo", "ct", "-o", "shown")
+    assert again.code == 2
+    assert "--overwrite" in again.err
+
+
+@pytest.mark.usefixtures("small")
+def test_demo_all_gives_each_its_folder_and_prints_figures(run: Run) -> None:
+    answer = run("demo", "-o", "shown")
+    assert answer.code == 0, answer.err
+    assert (Path("shown") / "ct" / "report.html").exists()
+    assert "PSNR dB" in answer.out
+    assert "report.html" in answer.out
+
+
+@pytest.mark.slow
+def test_demo_in_full(run: Run) -> None:
+    answer = run("demo", "ct", "-o", "shown", "--json")
+    assert answer.code == 0, answer.err
+    summary = answer.json()["ct"]
+    figures = summary["metrics"]
+    assert figures[summary["method"]]["psnr"] > figures["fbp"]["psnr"] + 6
+    assert 0.6 < summary["discrepancy"] < 1.25
+    assert (Path("shown") / "report.html").stat().st_size < 10e6
