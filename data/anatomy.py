@@ -14,6 +14,8 @@ from medrecon.data import anatomy_kernels as kernels
 from medrecon.data.anatomy_abdomen import Abdomen
 from medrecon.data.anatomy_body import Person
 from medrecon.data.anatomy_canvas import AIR, Canvas, Region
+from medrecon.data.anatomy_head import Head
+from medrecon.data.anatomy_neck import Neck
 from medrecon.data.anatomy_pelvis import Pelvis
 from medrecon.data.anatomy_thorax import Thorax
 from medrecon.data.anatomy_torso import Torso
@@ -39,7 +41,9 @@ class Body:
 
     def __init__(self, person: Person) -> None:
         self.person = person
-        self.torso = Torso(person)
+        self.head = Head(person)
+        self.torso = Torso(person, self.head.flesh())
+        self.neck = Neck(person)
         self.chest = Thorax(person, self.torso)
         self.belly = Abdomen(person, self.torso, self.chest.breath)
         self.pelvis = Pelvis(person)
@@ -48,6 +52,9 @@ class Body:
 views: Registry[View] = Registry("anatomy")
 views.register("thorax")(View(-292.0, 30.0))
 views.register("abdomen")(View(-560.0, -170.0, arms_up=True))
+views.register("torso")(View(-560.0, 30.0, arms_up=True))
+views.register("head")(View(62.0, 340.0, arms_up=False))
+views.register("head-neck")(View(-110.0, 340.0, arms_up=False))
 
 
 def anatomy(
@@ -89,7 +96,7 @@ def anatomy(
     planes = max(1, SLAB // (shape[1] * shape[2]))
     for start in range(0, shape[0], planes):
         part = slice(start, start + planes)
-        canvas = Canvas(axes[0][part] / scale[0], axes[1] / scale[1], axes[2] / scale[2], step, person.noise)  # type: ignore[arg-type]
+        canvas = Canvas(axes[0][part] / scale[0], axes[1] / scale[1], axes[2] / scale[2], step, person.noise, texture)  # type: ignore[arg-type]
         _draw(canvas, body, table, texture)
         image[part] = canvas.image
     np.clip(image, AIR, 2000.0, out=image)
@@ -110,6 +117,13 @@ def abdomen(
     return anatomy("abdomen", shape, spacing, seed).array
 
 
+def head(
+    shape: tuple[int, int, int] = (128, 128, 128), spacing: tuple[float, float, float] | None = None, seed: int = 0
+) -> np.ndarray:
+    """A head as a bare array in HU ``(z, y, x)``, see `anatomy`."""
+    return anatomy("head", shape, spacing, seed).array
+
+
 def _grid(
     shape: tuple[int, int, int], spacing: tuple[float, float, float] | None
 ) -> tuple[tuple[int, int, int], tuple[float, float, float] | None]:
@@ -127,9 +141,10 @@ def _extent(person: Person, torso: Torso, view: View) -> tuple[np.ndarray, np.nd
     canvas = Canvas(z, y, x, (step,) * 3, person.noise)
     skin, _ = torso.envelope(canvas)
     inside = skin.distance < 0
+    top = z[np.flatnonzero(inside.any((1, 2)))[-1]]
     rows, columns = np.flatnonzero(inside.any((0, 2))), np.flatnonzero(inside.any((0, 1)))
     low = np.array([view.low, y[rows[0]] - step, x[columns[0]] - step])
-    high = np.array([view.high, y[rows[-1]] + step, x[columns[-1]] + step])
+    high = np.array([min(view.high, float(top) + 1.5 * step), y[rows[-1]] + step, x[columns[-1]] + step])
     return low, high
 
 
@@ -137,6 +152,8 @@ def _draw(canvas: Canvas, body: Body, table: bool, texture: bool) -> None:
     person, torso = body.person, body.torso
     if table:
         _couch(canvas, person, torso)
+        if canvas.z[-1] > 140:
+            _head_rest(canvas, body)
     skin, flesh = torso.envelope(canvas)
     if table:
         _blanket(canvas, person, skin)
@@ -146,11 +163,14 @@ def _draw(canvas: Canvas, body: Body, table: bool, texture: bool) -> None:
     body.belly.fill(canvas, cavity, above)
     body.pelvis.paint_muscles(canvas, torso, flesh)
     body.belly.paint(canvas, cavity, above)
-    body.chest.paint_vessels(canvas)
+    body.chest.heart.paint_vessels(canvas)
     skeleton = torso.skeleton
     skeleton.paint_cartilage(canvas)
     body.pelvis.paint_bones(canvas, skeleton.cortex, skeleton.marrow)
+    body.neck.paint(canvas, skin)
     skeleton.paint(canvas)
+    body.head.paint(canvas, skin, flesh, skeleton.cortex)
+    body.neck.paint_airway(canvas)
     if texture:
         _texture(canvas, skin)
 
@@ -166,9 +186,28 @@ def _couch(canvas: Canvas, person: Person, torso: Torso) -> None:
     thick = float(rng.uniform(24, 42))
     d = np.maximum(np.maximum(top - y, y - top - thick), np.abs(x) - wide)
     foam = np.maximum(np.maximum(torso.couch_level - 1 - y, y - top), np.abs(x) - wide * 0.92)
-    canvas.paint(canvas.field(foam[None]), float(rng.uniform(-965, -900)))
-    canvas.paint(canvas.field(d[None]), float(rng.uniform(-350, -60)))
-    canvas.paint(canvas.field(d[None]), float(rng.uniform(-960, -900)), inset=float(rng.uniform(1.2, 2.6)))
+    end = canvas.z[:, None, None] - 145.0
+    canvas.paint(canvas.field(np.maximum(foam[None], end)), float(rng.uniform(-965, -900)))
+    canvas.paint(canvas.field(np.maximum(d[None], end)), float(rng.uniform(-350, -60)))
+    canvas.paint(
+        canvas.field(np.maximum(d[None], end)), float(rng.uniform(-960, -900)), inset=float(rng.uniform(1.2, 2.6))
+    )
+
+
+def _head_rest(canvas: Canvas, body: Body) -> None:
+    """A shell with foam that holds the back of the head; it stands where the couch ends."""
+    rng = body.person.rng("head rest")
+    x, y, _ = body.head.frame.at(0, -5, 232)
+    r = np.hypot(canvas.x[None, :] - x, (canvas.y[:, None] - y))
+    gap, wide = float(rng.uniform(99, 108)), float(rng.uniform(70, 100))
+    sector = y + 25 - canvas.y[:, None] + np.zeros_like(r)
+    if rng.random() < 0.5:
+        sector = np.maximum(sector, np.abs(canvas.x[None, :] - x) - wide)
+    ends = np.maximum(150 - canvas.z, canvas.z - 330)[:, None, None]
+    foam = np.maximum(np.maximum(gap - r, r - gap - 10), sector)[None]
+    canvas.paint(canvas.field(np.maximum(foam, ends)), float(rng.uniform(-970, -900)))
+    shell = np.maximum(np.maximum(gap + 10 - r, r - gap - 10 - float(rng.uniform(2, 5))), sector)[None]
+    canvas.paint(canvas.field(np.maximum(shell, ends)), float(rng.uniform(-600, -150)))
 
 
 def _blanket(canvas: Canvas, person: Person, skin: Region) -> None:
@@ -185,8 +224,5 @@ def _blanket(canvas: Canvas, person: Person, skin: Region) -> None:
 
 def _texture(canvas: Canvas, skin: Region) -> None:
     """Low-frequency and fine irregularity of all tissue."""
-    noise = np.zeros(skin.distance.shape, dtype=np.float32)
-    for length, amplitude in ((2.4, 11.0), (5.5, 6.0), (40.0, 5.0)):
-        amplitude *= canvas.fading(length)
-        kernels.add_noise(noise, canvas.z, canvas.y, canvas.x, canvas.noise, amplitude, length, 1e6)
-    canvas.image += noise * np.clip(0.5 - skin.distance / np.float32(canvas.edge), 0, 1)
+    calm = (1 - 0.5 / (1 + np.exp(-(canvas.z - 150) / 12))).astype(np.float32)  # the brain is the most even tissue
+    canvas.roughen(skin, ((2.4, 11.0), (5.5, 6.0), (40.0, 5.0)), calm)

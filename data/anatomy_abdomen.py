@@ -81,7 +81,9 @@ class Abdomen:
             for w in np.linspace(-36, 36, 5) * size:
                 for u, v in ((10, -12), (14, 0), (10, 12)):
                     shrink = np.sqrt(max(1 - (w / (56 * size)) ** 2, 0.1))
-                    pyramids.append(ellipsoid(at(side * u * shrink * size, v * shrink * size, w), (5.5, 5.5, 6.5), axes))
+                    pyramids.append(
+                        ellipsoid(at(side * u * shrink * size, v * shrink * size, w), (5.5, 5.5, 6.5), axes)
+                    )
             self.kidneys.append((lobe, sinus, pelvis, pyramids))
         self.cysts = []
         if self.person.age > 50:
@@ -96,15 +98,43 @@ class Abdomen:
         lift = 0.5 * self.shift
         self.arteries = tube([(8, front, -262, 4), (4, front - 22, -266, 4), (-16, front - 24, -262, 3)])
         self.arteries += tube([(4, front - 22, -266, 3.5), (40, -6, -262 + lift, 3), (74, 24, -252 + lift, 2.6)])
-        self.arteries += tube([(6, front, -276, 4), (6, front - 16, -290, 4), (4, front - 30, -360, 3.2), (-10, front - 34, -420, 2.2)])
+        self.arteries += tube(
+            [(6, front, -276, 4), (6, front - 16, -290, 4), (4, front - 30, -360, 3.2), (-10, front - 34, -420, 2.2)]
+        )
         self.arteries += tube([(6, front, -296, 3), (30, 18, -298, 2.8), (48, 34, -292, 2.6)])
         self.arteries += tube([(4, front, -298, 3), (-28, 20, -302, 2.8), (-46, 34, -304, 2.6)])
-        self.portal = tube([(-2, front - 28, -380, 5), (-8, front - 22, -310, 6), (-14, front - 20, -288, 7), (-26, front - 14, -262 + lift, 7.5), (-38, -18, -246 + self.shift, 6.5)])
+        self.portal = tube(
+            [
+                (-2, front - 28, -380, 5),
+                (-8, front - 22, -310, 6),
+                (-14, front - 20, -288, 7),
+                (-26, front - 14, -262 + lift, 7.5),
+                (-38, -18, -246 + self.shift, 6.5),
+            ]
+        )
         self.portal += tube([(-12, front - 20, -286, 5.5), (30, -16, -272 + lift, 5), (72, 18, -252 + lift, 4.5)])
-        self.cava_side = tube([(-20, front + 2, -294, 5), (46, 32, -290, 4.5)]) + tube([(-20, front + 2, -300, 5), (-46, 34, -304, 4.5)])
+        self.cava_side = tube([(-20, front + 2, -294, 5), (46, 32, -290, 4.5)]) + tube(
+            [(-20, front + 2, -300, 5), (-46, 34, -304, 4.5)]
+        )
         for side in (-1, 1):
-            self.arteries += tube([(0, float(s(-372.0)[1]) - 28, -370, 8), (side * 26, 8, -420, 6.5), (side * 52, -6, -470, 5.5), (side * 78, -48, -520, 5), (side * 80, -46, -640, 4.4)])
-            self.cava_side += tube([(-17, float(s(-372.0)[1]) - 25, -370, 9), (side * 28, 18, -425, 7.5), (side * 56, 2, -472, 6.5), (side * 70, -42, -524, 6), (side * 70, -40, -640, 5.5)])
+            self.arteries += tube(
+                [
+                    (0, float(s(-372.0)[1]) - 28, -370, 8),
+                    (side * 26, 8, -420, 6.5),
+                    (side * 52, -6, -470, 5.5),
+                    (side * 78, -48, -520, 5),
+                    (side * 80, -46, -640, 4.4),
+                ]
+            )
+            self.cava_side += tube(
+                [
+                    (-17, float(s(-372.0)[1]) - 25, -370, 9),
+                    (side * 28, 18, -425, 7.5),
+                    (side * 56, 2, -472, 6.5),
+                    (side * 70, -42, -524, 6),
+                    (side * 70, -40, -640, 5.5),
+                ]
+            )
 
     def _inner_trees(self, rng: np.random.Generator) -> None:
         """Vessels of the liver and of the mesentery."""
@@ -131,10 +161,10 @@ class Abdomen:
             taken += [row for piece in pieces for row in piece.rows]
         for lobe, *_ in self.kidneys:
             taken += lobe
-        behind = np.array([(x0, y0, z0, r) for z0, x0, y0, r in ((-310, 0, 34, 34), (-360, 0, 30, 34), (-420, 0, 36, 36),
-                          (-460, 0, 62, 36), (-500, 0, 80, 32))])  # fmt: skip
-        taken += tube([tuple(p) for p in behind])
-        side = tube([(34, 30, -310, 18), (42, 24, -360, 24), (52, 14, -415, 26), (70, -12, -465, 26), (92, -30, -520, 26)])
+        taken += tube([(0, 34, -310, 34), (0, 30, -360, 34), (0, 36, -420, 36), (0, 62, -460, 36), (0, 80, -500, 32)])
+        side = tube(
+            [(34, 30, -310, 18), (42, 24, -360, 24), (52, 14, -415, 26), (70, -12, -465, 26), (92, -30, -520, 26)]
+        )
         taken += side + mirror(side)
         blocked = canvas.region(taken, reach=30.0)
         distance = cavity.distance.copy()
@@ -194,7 +224,7 @@ class Abdomen:
         canvas.tubes(self.liver_veins, self.level(40, 140, 62), within=liver.grown(-2.0))
         canvas.paint(bladder, 35, inset=-0.8)
         canvas.paint(bladder, 6, inset=1.2)
-        slot = np.abs(canvas.x[None, None, :] + 4 + 0.12 * canvas.y[None, :, None]) - 1.5
+        slot = np.abs(canvas.x[None, None, :] + 4 + 0.12 * canvas.y[None, :, None]) - 1.0
         slot = np.maximum(slot, canvas.z[:, None, None] + 226 - self.shift)
         slot = np.maximum(slot, canvas.y[None, :, None] + 20)
         canvas.paint(liver.inside(canvas.field(slot)), -70, opacity=0.8)
@@ -210,7 +240,7 @@ class Abdomen:
                 continue
             hollow = canvas.region(sinus, bump=3.0, length=9.0, reach=6.0)
             fascia = Region(region.box, np.abs(region.distance - 12.0) - 0.5).inside(belly, 2.0)
-            canvas.paint(fascia, -55, opacity=0.6)
+            canvas.paint(fascia, -55, thin=0.5)
             rim = region.outside(hollow, blend=5.0)
             canvas.paint(rim, self.level(34, 165, 185), grain=6)
             canvas.paint(canvas.region(pyramids, blend=2.0, bump=0.8).inside(rim, 2.5), self.level(29, 140, 75))

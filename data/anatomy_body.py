@@ -247,4 +247,5 @@ class Person:
         high = 1 / (1 + np.exp(-(z - 10) / 25))
         level = 0.75 + 0.45 * belly + 0.7 * hip - 0.3 * high
         tilt = 0.15 + rng.normal(0.05, 0.1) + 0.25 * belly - 0.55 * hip
-        return (3.0 + self.fat * (level * (1 + tilt * front))).astype(np.float32)
+        thin = 1 - 0.62 / (1 + np.exp(-(z - 115) / 18))  # little fat on the head
+        return ((3.0 + self.fat * level * (1 + tilt * front)) * thin).astype(np.float32)

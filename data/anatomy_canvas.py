@@ -15,9 +15,15 @@ import numpy.typing as npt
 
 from medrecon.data import anatomy_kernels as kernels
 
-Point = Sequence[float]
+Point = Sequence[float] | np.ndarray
 FAR = 1.0e3
 AIR = -1000.0
+
+# where a row holds components along x, by kind
+_MIRRORED = {
+    kernels.ELLIPSOID: [7, 10, 13, 16], kernels.BOX: [7, 10, 13, 16], kernels.DRUM: [7, 10, 13, 16],
+    kernels.TRIANGLE: [7, 10, 13], kernels.BLADE: [7, 10, 13], kernels.CAPSULE: [7, 10],
+}  # fmt: skip
 
 
 def vec(*values: float) -> np.ndarray:
@@ -113,10 +119,15 @@ def smooth_path(points: Sequence[Point] | np.ndarray, step: float = 6.0) -> np.n
     return np.concatenate([*pieces, p[-1:]])
 
 
-def tube(points: Sequence[Point], step: float = 6.0) -> list[np.ndarray]:
+def tube(points: Sequence[Point] | np.ndarray, step: float = 6.0) -> list[np.ndarray]:
     """Capsules along a smooth path through control points ``(x, y, z, radius)``."""
     path = smooth_path(points, step)
     return chain(path[:, :3], np.maximum(path[:, 3], 0.2))
+
+
+def points_of(row: np.ndarray) -> int:
+    """How many points of space the parameters of a solid begin with."""
+    return {kernels.TRIANGLE: 3, kernels.BLADE: 2, kernels.CAPSULE: 2}.get(float(row[0]), 1)
 
 
 def mirror(rows: Iterable[np.ndarray]) -> list[np.ndarray]:
@@ -125,17 +136,7 @@ def mirror(rows: Iterable[np.ndarray]) -> list[np.ndarray]:
     for row in rows:
         m = row.copy()
         m[5], m[6] = -row[6], -row[5]
-        kind = row[0]
-        if kind in (kernels.ELLIPSOID, kernels.BOX, kernels.DRUM):
-            m[[7, 10, 13, 16]] *= -1
-            if kind == kernels.DRUM:  # its first axis must keep pointing left of the body
-                m[10:13] *= -1
-        elif kind == kernels.TRIANGLE:
-            m[[7, 10, 13]] *= -1
-        elif kind == kernels.BLADE:
-            m[[7, 10, 13]] *= -1
-        else:
-            m[[7, 10]] *= -1
+        m[_MIRRORED[row[0]]] *= -1
         out.append(m)
     return out
 
@@ -198,8 +199,15 @@ class Canvas:
     """
 
     def __init__(
-        self, z: np.ndarray, y: np.ndarray, x: np.ndarray, spacing: tuple[float, float, float], noise: np.ndarray
+        self,
+        z: np.ndarray,
+        y: np.ndarray,
+        x: np.ndarray,
+        spacing: tuple[float, float, float],
+        noise: np.ndarray,
+        textured: bool = True,
     ) -> None:
+        self.textured = textured
         self.z, self.y, self.x = (np.ascontiguousarray(a, dtype=np.float64) for a in (z, y, x))
         self.spacing = spacing
         self.edge = 1.15 * float(np.prod(spacing) ** (1 / 3))
@@ -208,6 +216,14 @@ class Canvas:
 
     def _axes(self, where: tuple[slice, slice, slice]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         return self.z[where[0]], self.y[where[1]], self.x[where[2]]
+
+    def _window(self, low: np.ndarray, high: np.ndarray) -> tuple[slice, slice, slice]:
+        """The samples between two corners ``(z, y, x)``, mm."""
+        z, y, x = (
+            slice(int(np.searchsorted(axis, a)), int(np.searchsorted(axis, b)))
+            for axis, a, b in zip((self.z, self.y, self.x), low, high, strict=True)
+        )
+        return z, y, x
 
     @property
     def whole(self) -> tuple[slice, slice, slice]:
@@ -229,25 +245,33 @@ class Canvas:
         """
         table = np.asarray(rows, dtype=np.float64).reshape(-1, kernels.ROW)
         pad = reach + blend + 2 * abs(bump) + 2 * max(self.spacing)
+        where = (slice(0, 0), slice(0, 0), slice(0, 0))
         if len(table):
-            low, high = table[:, [1, 3, 5]].min(0) - pad, table[:, [2, 4, 6]].max(0) + pad
-            where = tuple(
-                slice(*(int(i) for i in np.searchsorted(axis, (a, b))))
-                for axis, a, b in zip((self.z, self.y, self.x), low, high, strict=True)
-            )
-        else:
-            where = (slice(0, 0),) * 3
+            where = self._window(table[:, [1, 3, 5]].min(0) - pad, table[:, [2, 4, 6]].max(0) + pad)
         shape = [s.stop - s.start for s in where]
         distance = np.full(shape, FAR, dtype=np.float32)
         if distance.size:
             kernels.union_distance(distance, *self._axes(where), table, pad, blend)
             if bump:
                 self._disturb(distance, where, bump, length)
-        return Region(where, distance)  # type: ignore[arg-type]
+        return Region(where, distance)
 
-    def _disturb(self, distance: np.ndarray, where: tuple[slice, ...], bump: float, length: float) -> None:
+    def disturbed(self, region: Region, bump: float, length: float) -> Region:
+        """The region with its surface disturbed by ``bump`` mm of noise."""
+        distance = region.distance.copy()
+        if distance.size:
+            self._disturb(distance, region.box, bump, length)
+        return Region(region.box, distance)
+
+    def noise_field(self, where: tuple[slice, slice, slice], length: float) -> np.ndarray:
+        """Smooth noise of wavelength ``length`` mm on a box, standard deviation near 0.6."""
+        out = np.zeros([s.stop - s.start for s in where], dtype=np.float32)
+        kernels.add_noise(out, *self._axes(where), self.noise, 1.0, length, FAR)
+        return out
+
+    def _disturb(self, distance: np.ndarray, where: tuple[slice, slice, slice], bump: float, length: float) -> None:
         reach = 4 * abs(bump) + 2 * max(self.spacing)
-        kernels.add_noise(distance, *self._axes(where), self.noise, bump, length, reach)  # type: ignore[arg-type]
+        kernels.add_noise(distance, *self._axes(where), self.noise, bump, length, reach)
 
     def field(self, values: np.ndarray) -> Region:
         """A region on the whole canvas from distances broadcast to its shape."""
@@ -263,24 +287,34 @@ class Canvas:
         grain: float = 0.0,
         length: float = 6.0,
         opacity: float = 1.0,
+        thin: float | None = None,
     ) -> None:
-        """Fill the region, shrunk by ``inset`` mm, with a value in HU and a grain of ``length`` mm."""
+        """Fill the region, shrunk by ``inset`` mm, with a value in HU and a grain of wavelength ``length`` mm.
+
+        ``thin`` is the half-thickness of a sheet that may be thinner than a voxel: it then covers its share.
+        """
         if region.empty:
             return
         target = self.image[region.box]
-        grain *= self.fading(length)
-        kernels.paint(
-            target,
-            region.distance,
-            *self._axes(region.box),
-            value,
-            inset,
-            self.edge,
-            opacity,
-            self.noise,
-            grain,
-            length,
-        )
+        grain *= self.fading(length) if self.textured else 0.0
+        if thin is not None:
+            opacity *= min(1.0, 2 * thin * self.edge / (0.5 * self.edge + thin) ** 2)
+        axes = self._axes(region.box)
+        kernels.paint(target, region.distance, *axes, value, inset, self.edge, opacity, self.noise, grain, length)
+
+    def roughen(
+        self, region: Region, spectrum: Sequence[tuple[float, float]], strength: np.ndarray | None = None
+    ) -> None:
+        """Add noise to a region: pairs of wavelength (mm) and amplitude (HU); ``strength`` (z,) scales it."""
+        if region.empty or not self.textured:
+            return
+        lengths = np.array([length for length, _ in spectrum])
+        amplitudes = np.array([amplitude * self.fading(length) for length, amplitude in spectrum])
+        scale = np.ones(self.z.size) if strength is None else np.asarray(strength, dtype=np.float64)
+        kernels.roughen(
+            self.image[region.box], region.distance, *self._axes(region.box), self.edge, self.noise, lengths,
+            amplitudes, scale[region.box[0]],
+        )  # fmt: skip
 
     def fading(self, length: float) -> float:
         """How much noise of wavelength ``length`` is left after the average over a voxel."""
@@ -293,16 +327,13 @@ class Canvas:
         pad = float(segments[:, 6:].max()) + self.edge
         low = np.minimum(segments[:, :3], segments[:, 3:6]).min(0) - pad
         high = np.maximum(segments[:, :3], segments[:, 3:6]).max(0) + pad
-        where = tuple(
-            slice(*(int(i) for i in np.searchsorted(axis, (a, b))))
-            for axis, a, b in zip((self.z, self.y, self.x), low[::-1], high[::-1], strict=True)
-        )
+        where = self._window(low[::-1], high[::-1])
         target = self.image[where]
         if not target.size:
             return
         cover = np.zeros(target.shape, dtype=np.float32)
-        kernels.tube_cover(cover, *self._axes(where), np.ascontiguousarray(segments), self.edge)  # type: ignore[arg-type]
+        kernels.tube_cover(cover, *self._axes(where), np.ascontiguousarray(segments), self.edge)
         if within is not None:
-            part = Region(where, cover)._part(within)  # type: ignore[arg-type]
+            part = Region(where, cover)._part(within)
             cover *= np.clip(0.5 - part / np.float32(self.edge), 0, 1)
         target += cover * (np.float32(value) - target)

@@ -165,7 +165,7 @@ def solid_distance(p: np.ndarray, x: float, y: float, z: float) -> float:
 @_jit
 def span(axis: np.ndarray, low: float, high: float) -> tuple[int, int]:
     """First and one-past-last index of the samples of an ascending axis within ``[low, high]``."""
-    return np.searchsorted(axis, low), np.searchsorted(axis, high, side="right")
+    return int(np.searchsorted(axis, low)), int(np.searchsorted(axis, high, side="right"))
 
 
 @_jit
@@ -245,6 +245,64 @@ def add_noise(
                 if abs(out[k, j, i]) < reach:
                     n = lattice_noise(table, x[i] * inverse, y[j] * inverse, z[k] * inverse)
                     out[k, j, i] += amplitude * n
+
+
+@_jit
+def folds(
+    out: np.ndarray,
+    z: np.ndarray,
+    y: np.ndarray,
+    x: np.ndarray,
+    axes: np.ndarray,
+    centre: np.ndarray,
+    radii: np.ndarray,
+    table: np.ndarray,
+    length: float,
+    half_width: float,
+) -> None:
+    """Distance to the sulci: sheets that stand on the surface of an ellipsoid and run towards its centre.
+
+    The zero set of noise of wavelength ``length`` mm, read where the ray from the centre meets the ellipsoid, so
+    that it does not change with depth; a second, finer set turns the sheets a little on their way down.
+    """
+    for k in range(z.size):
+        for j in range(y.size):
+            for i in range(x.size):
+                dx, dy, dz = x[i] - centre[0], y[j] - centre[1], z[k] - centre[2]
+                qx = (axes[0, 0] * dx + axes[0, 1] * dy + axes[0, 2] * dz) / radii[0]
+                qy = (axes[1, 0] * dx + axes[1, 1] * dy + axes[1, 2] * dz) / radii[1]
+                qz = (axes[2, 0] * dx + axes[2, 1] * dy + axes[2, 2] * dz) / radii[2]
+                r = max(np.sqrt(qx * qx + qy * qy + qz * qz), 0.2)
+                a, b, c = qx / r * 72 / length, qy / r * 84 / length, qz / r * 72 / length
+                n = lattice_noise(table, a + 11.0, b, c)
+                n += 0.35 * lattice_noise(table, 1.7 * a, 1.7 * b + 5.0, 1.7 * c + 0.9 * r)
+                out[k, j, i] = abs(n) * 0.5 * length * r - half_width
+
+
+@_jit
+def roughen(
+    image: np.ndarray,
+    distance: np.ndarray,
+    z: np.ndarray,
+    y: np.ndarray,
+    x: np.ndarray,
+    edge: float,
+    table: np.ndarray,
+    lengths: np.ndarray,
+    amplitudes: np.ndarray,
+    strength: np.ndarray,
+) -> None:
+    """Add noise of several wavelengths to the image within a region; ``strength`` scales it plane by plane."""
+    for k in range(z.size):
+        for j in range(y.size):
+            for i in range(x.size):
+                alpha = min(0.5 - distance[k, j, i] / edge, 1.0)
+                if alpha > 0.0:
+                    total = 0.0
+                    for n in range(lengths.size):
+                        f = 1.0 / lengths[n]
+                        total += amplitudes[n] * lattice_noise(table, x[i] * f + 3.7 * n, y[j] * f, z[k] * f)
+                    image[k, j, i] += alpha * strength[k] * total
 
 
 @_jit

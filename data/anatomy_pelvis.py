@@ -7,7 +7,6 @@ from itertools import pairwise
 import numpy as np
 
 from medrecon.data.anatomy_body import Person
-from medrecon.data.anatomy_torso import Torso
 from medrecon.data.anatomy_canvas import (
     Canvas,
     Region,
@@ -21,6 +20,7 @@ from medrecon.data.anatomy_canvas import (
     tube,
     vec,
 )
+from medrecon.data.anatomy_torso import Torso
 
 Rows = list[np.ndarray]
 
@@ -81,7 +81,9 @@ class Pelvis:
         h = self.hip
         rows = [ellipsoid(h, (24, 24, 24)), capsule(h + vec(8, 2, -6), h + vec(38, 8, -32), 16, 17)]
         rows += [ellipsoid(h + vec(42, 16, -24), (13, 19, 22))]
-        rows += tube([(*(h + vec(36, 10, -36)), 18), (*(h + vec(34, 10, -70)), 16.5), (*(h + vec(18, 4, -260)), 14.5)], 25)
+        rows += tube(
+            [(*(h + vec(36, 10, -36)), 18), (*(h + vec(34, 10, -70)), 16.5), (*(h + vec(18, 4, -260)), 14.5)], 25
+        )
         return rows + mirror(rows)
 
     def _sacrum(self) -> Rows:
@@ -103,8 +105,8 @@ class Pelvis:
         m = self.person.muscle**0.5
         h, spine = self.hip, self.person.spine
         groups: list[Rows] = []
-        psoas = [(*(spine(z) + vec(x, y)), z, r * m) for z, x, y, r in
-                 ((-262, 24, 4, 7), (-300, 31, 6, 13), (-340, 38, 6, 18), (-380, 45, 4, 21), (-420, 52, -8, 22))]  # fmt: skip
+        course = ((-262, 24, 4, 7), (-300, 31, 6, 13), (-340, 38, 6, 18), (-380, 45, 4, 21), (-420, 52, -8, 22))
+        psoas = [(*(spine(z) + vec(x, y)), z, r * m) for z, x, y, r in course]
         psoas += [(68, -14, -460, 20 * m), (86, -32, -505, 17 * m), (98, -26, -548, 15 * m), (96, 6, -590, 10 * m)]
         groups.append(tube(psoas, 14.0))
         inner = [0.5 * (vec(*a) + vec(*b)) * self.bowl for a, b in zip(_CREST, _RIM, strict=True)]
@@ -112,11 +114,17 @@ class Pelvis:
                        for a, b in pairwise(inner[1:])])  # fmt: skip
         groups.append([blade(spine_point(spine(z), 54, 24, z), spine_point(spine(z - 25), 56, 26, z - 25), (0.3, 1, 0),
                              (8 * m, 9 * m), (18 * m, 20 * m)) for z in (-262, -286, -310, -335, -360)])  # fmt: skip
-        groups.append([blade(vec(42, 86, -452), h + vec(36, 36, -40), (-0.3, 1, 0.1), (14 * m, 20 * m), (44, 42)),
-                       blade(vec(30, 88, -500), h + vec(32, 36, -80), (-0.3, 1, 0.1), (14 * m, 20 * m), (36, 36))])
+        groups.append(
+            [
+                blade(vec(42, 86, -452), h + vec(36, 36, -40), (-0.3, 1, 0.1), (14 * m, 20 * m), (44, 42)),
+                blade(vec(30, 88, -500), h + vec(32, 36, -80), (-0.3, 1, 0.1), (14 * m, 20 * m), (36, 36)),
+            ]
+        )
         outer = [p + vec(20, 16, 0) for p in inner]
         groups.append([blade(p, h + vec(44, 10, -10), (0.8, 0.55, 0), (13 * m, 12 * m), (26, 14)) for p in outer[1:4]])
-        groups.append([blade(vec(122, -50, -440) * self.bowl, h + vec(44, -32, -80), (0.6, -0.8, 0), (9 * m, 10 * m), (14, 17))])
+        groups.append(
+            [blade(vec(122, -50, -440) * self.bowl, h + vec(44, -32, -80), (0.6, -0.8, 0), (9 * m, 10 * m), (14, 17))]
+        )
         groups.append([blade(vec(118, -54, -446) * self.bowl, h + vec(0, -44, -200), (0.2, -1, 0), (7, 8), (12, 14))])
         groups.append([capsule(h + vec(10, -32, -14), h + vec(14, -40, -220), 15 * m, 27 * m)])
         groups.append([capsule(h + vec(44, -6, -60), h + vec(42, -10, -240), 17 * m, 25 * m)])
@@ -168,7 +176,9 @@ class Pelvis:
             for side in (-1, 1):
                 holes.append(capsule((shift + side * 21, y - d - 4, z - 5), (shift + side * 17, y + d, z), 4.6, 3.6))
         canvas.paint(canvas.region(holes), -40)
-        canal = tube([(shift, y + d + 1.5, z, r) for (y, z, d, _), r in zip(_SACRUM[:4], (9, 7, 5, 3), strict=True)], 10)
+        canal = tube(
+            [(shift, y + d + 1.5, z, r) for (y, z, d, _), r in zip(_SACRUM[:4], (9, 7, 5, 3), strict=True)], 10
+        )
         canvas.paint(canvas.region(canal), 5)
 
 

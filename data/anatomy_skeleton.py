@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
 from medrecon.data.anatomy_body import VERTEBRAE, Loft, Person
-from medrecon.data.anatomy_canvas import (vec, 
+from medrecon.data.anatomy_canvas import (
     Canvas,
     blade,
-    box,
     capsule,
     chain,
     drum,
     ellipsoid,
     mirror,
     plate,
+    points_of,
     smooth_path,
     tube,
+    vec,
 )
 
 Rows = list[np.ndarray]
@@ -96,8 +98,8 @@ def mirror_about(rows: Rows, centre: np.ndarray, axes: np.ndarray) -> Rows:
     for row in mirror(rows):  # the tilt out of the sagittal plane is a few degrees at most: a shift is enough
         moved = row.copy()
         moved[[5, 6]] += 2 * shift
-        index = [7, 10, 13] if row[0] == 4.0 else ([7, 10] if row[0] in (1.0, 2.0) else [7])
-        moved[index] += 2 * shift
+        for i in range(7, 7 + 3 * points_of(row), 3):
+            moved[i] += 2 * shift
         out.append(moved)
     return out
 
@@ -123,7 +125,7 @@ class Skeleton:
         self.sternum_front = lambda z: float(cavity.point(0, z)[1])
         self.ribs, self.cartilage = self._rib_cage(rng)
         self.sternum = self._sternum()
-        self.shoulder = self._shoulder(rng)
+        self.shoulder = self._shoulder()
 
     def _atlas(self) -> Rows:
         x, y = self.person.spine(150.0)
@@ -139,7 +141,7 @@ class Skeleton:
     def _discs(self) -> Rows:
         names = [n for n in VERTEBRAE if n not in ("C1",)]
         rows = []
-        for above, below in zip(names[:-1], names[1:], strict=True):
+        for above, below in pairwise(names):
             z = 0.5 * (VERTEBRAE[above] - sizes(VERTEBRAE[above]).half_height + VERTEBRAE[below]
                        + sizes(VERTEBRAE[below]).half_height)  # fmt: skip
             gap = VERTEBRAE[above] - VERTEBRAE[below]
@@ -152,8 +154,8 @@ class Skeleton:
 
     def rib_path(self, index: int, side: int, wobble: float) -> np.ndarray:
         """Centre line ``(n, 3)`` of a rib's bone from its head to its front end."""
-        z0, z1, end, _ = _RIBS[index]
-        z1 += wobble
+        z0, front_end, end, _ = _RIBS[index]
+        z1 = front_end + wobble
         spine = self.person.spine(z0)
         s = sizes(z0)
         d, c = s.half_depth, s.canal
@@ -220,10 +222,7 @@ class Skeleton:
         body = [(-52, 14), (-80, 16), (-110, 19), (-135, 18), (-150, 10)]
         rows: Rows = []
         for part in (widths, body):
-            rows += [
-                blade(at(a), at(b), (0, 1, 0), (5.2, 5.2), (wa, wb))
-                for (a, wa), (b, wb) in zip(part[:-1], part[1:], strict=True)
-            ]
+            rows += [blade(at(a), at(b), (0, 1, 0), (5.2, 5.2), (wa, wb)) for (a, wa), (b, wb) in pairwise(part)]
         rows.append(blade(at(-154), at(-176), (0, 1, 0), (3.0, 2.0), (7, 4)))
         return rows
 
@@ -231,14 +230,15 @@ class Skeleton:
         """The left shoulder joint, ``(x, y, z)``."""
         return np.array([126.0, 8.0, -4.0]) if self.person.arms_up else np.array([152.0, 10.0, -22.0])
 
-    def _shoulder(self, rng: np.random.Generator) -> Rows:
+    def _shoulder(self) -> Rows:
         """Clavicles, shoulder blades and humeri of both sides."""
         g = self.glenoid()
         lift = 20.0 if self.person.arms_up else 0.0
         front = self.sternum_front(-8)
         acromion = g + vec(22, 0, 36)
         end = acromion + vec(-8, -2, -2)
-        self.clavicle = [(17, front - 10, -4, 9), (40, front - 13, 2, 6.5), (0.55 * end[0], front - 6, 10 + 0.4 * lift, 6),
+        self.clavicle = [(17, front - 10, -4, 9), (40, front - 13, 2, 6.5),
+                         (0.55 * end[0], front - 6, 10 + 0.4 * lift, 6),
                          (0.8 * end[0], front + 18, 16 + 0.8 * lift, 6), (*end, 6.5)]  # fmt: skip
         rows = tube(self.clavicle, 8.0)
         swing = 0.28 if self.person.arms_up else 0.0
@@ -257,8 +257,8 @@ class Skeleton:
             return p + np.array([2, 7 if s < 1 else 0, 0]) * np.sin(np.pi * t)
 
         grid_s, grid_t = np.linspace(0, 1, 8), np.linspace(0, 1, 5)
-        for a, b in zip(grid_s[:-1], grid_s[1:], strict=True):
-            for c, e in zip(grid_t[:-1], grid_t[1:], strict=True):
+        for a, b in pairwise(grid_s):
+            for c, e in pairwise(grid_t):
                 rows.append(plate(at(a, c), at(b, c), at(a, e), 1.5))
                 rows.append(plate(at(b, c), at(b, e), at(a, e), 1.5))
         border_line = np.array([at(s, 1.0) for s in np.linspace(0.1, 1, 8)])
@@ -274,7 +274,7 @@ class Skeleton:
         rows.append(ellipsoid(g + vec(-4, 2, 0), (6, 13, 18)))
         rows += tube([(*(g + vec(-9, -4, 12)), 7), (*(g + vec(-8, -24, 20)), 6), (*(g + vec(4, -36, 12)), 5)], 6.0)
         self.humerus = self._humerus(g)
-        return rows + mirror(rows) if rng.random() >= 0 else rows
+        return rows + mirror(rows)
 
     def _humerus(self, g: np.ndarray) -> Rows:
         head = g + vec(22, 0, 2)
@@ -332,6 +332,3 @@ class Skeleton:
         region = canvas.region(rows)
         canvas.paint(region, cortex, grain=60, length=4.0)
         canvas.paint(region, marrow, inset=thickness, grain=50, length=3.0)
-
-
-__all__ = ["Skeleton", "Sizes", "box", "sizes"]

@@ -6,7 +6,7 @@ import numpy as np
 
 from medrecon.data import anatomy_kernels as kernels
 from medrecon.data.anatomy_body import Loft, Person
-from medrecon.data.anatomy_canvas import Canvas, Region, vec, blade, capsule, ellipsoid, mirror, smooth_path, tube
+from medrecon.data.anatomy_canvas import Canvas, Region, blade, capsule, ellipsoid, mirror, smooth_path, tube, vec
 from medrecon.data.anatomy_skeleton import Skeleton
 
 Rows = list[np.ndarray]
@@ -15,12 +15,12 @@ Rows = list[np.ndarray]
 class Torso:
     """Envelope and muscles of one person; ``cavity`` is the trunk's inner surface, ``flesh`` its outer one."""
 
-    def __init__(self, person: Person) -> None:
+    def __init__(self, person: Person, head: Rows) -> None:
         self.person = person
         self.cavity = person.cavity()
         self.flesh: Loft = self.cavity.offset(person.wall(self.cavity))
         self.skeleton = Skeleton(person, self.cavity)
-        self.limbs = self._limbs()
+        self.limbs = self._limbs() + head
         self.breasts = self._breasts() if person.female else []
         self.muscles = self._muscles()
 
@@ -57,7 +57,9 @@ class Torso:
     def envelope(self, canvas: Canvas) -> tuple[Region, Region]:
         """Skin surface and muscle surface on the whole canvas."""
         flesh = self.flesh.region(canvas)
-        kernels.union_distance(flesh.distance, canvas.z, canvas.y, canvas.x, np.asarray(self.limbs), 45.0 + 1.9 * self.person.fat, 22.0)
+        kernels.union_distance(
+            flesh.distance, canvas.z, canvas.y, canvas.x, np.asarray(self.limbs), 45.0 + 1.9 * self.person.fat, 22.0
+        )
         skin = flesh.distance - self.person.fat_field(canvas)
         if self.breasts:
             kernels.union_distance(skin, canvas.z, canvas.y, canvas.x, np.asarray(self.breasts), 40.0, 30.0)
@@ -132,9 +134,15 @@ class Torso:
         both([blade(head + vec(-4, 14, 16), cavity.point(2.5, 6, 30), (0, 0.4, 1), (8, 9), (12, 14))])
         both(
             [
-                blade((8, self.person.spine(40.0)[1] + 66, 20), glenoid + vec(14, 18, 34), (0, 1, 0.6), (5, 7), (22, 22)),
                 blade(
-                    (8, self.person.spine(-40.0)[1] + 62, -40), glenoid + vec(-40, 44, 10), (0, 1, 0.2), (4, 6), (26, 16)
+                    (8, self.person.spine(40.0)[1] + 66, 20), glenoid + vec(14, 18, 34), (0, 1, 0.6), (5, 7), (22, 22)
+                ),
+                blade(
+                    (8, self.person.spine(-40.0)[1] + 62, -40),
+                    glenoid + vec(-40, 44, 10),
+                    (0, 1, 0.2),
+                    (4, 6),
+                    (26, 16),
                 ),
             ]
         )
@@ -152,7 +160,11 @@ class Torso:
         neck = self.person.spine(60.0)
         both(
             tube(
-                [(*(self.person.spine(150.0) + vec(46, 12)), 150, 7), (40, neck[1] - 12, 75, 8), (20, neck[1] - 34, 8, 7)],
+                [
+                    (*(self.person.spine(150.0) + vec(46, 12)), 150, 7),
+                    (40, neck[1] - 12, 75, 8),
+                    (20, neck[1] - 34, 8, 7),
+                ],
                 12,
             ),
             1.4,
@@ -209,7 +221,7 @@ class Torso:
         kernels.add_noise(strands, canvas.z * 0.6, canvas.y, canvas.x, canvas.noise, 1.0, 11.0, 1.0)
         sheet = (np.abs(strands - np.float32(0.35)) - np.float32(0.045)) * np.float32(7.0)
         inside = np.maximum(np.maximum(sheet, skin.distance + 3), -flesh.distance)
-        canvas.paint(Region(canvas.whole, inside), -35, opacity=0.55)
+        canvas.paint(Region(canvas.whole, inside), -25, thin=0.3)
 
     def _glands(self, canvas: Canvas, skin: Region, flesh: Region) -> None:
         """Glandular tissue of the breasts, less with age."""
@@ -232,7 +244,7 @@ class Torso:
                 np.float32(1.0) + wander
             )
             sheet = np.maximum(np.maximum(sheet, flesh.distance + 2.0), low)
-            canvas.paint(Region(canvas.whole, sheet), -75, opacity=0.85)
+            canvas.paint(Region(canvas.whole, sheet), -85, thin=thickness)
 
     def _armpits(self, canvas: Canvas, flesh: Region) -> None:
         """Fat of the axilla with its vessels and nodes."""

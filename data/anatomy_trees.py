@@ -55,7 +55,7 @@ def _grow(
                 else:
                     order[low], order[high] = order[high], order[low]
                     high -= 1
-            if low == a or low == b:
+            if low in (a, b):
                 low = (a + b) // 2
             for half in range(2):
                 s, e = (a, low) if half == 0 else (low, b)
