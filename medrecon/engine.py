@@ -6,21 +6,23 @@ import resource
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
+from math import inf
+from numbers import Integral, Real
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from medrecon import __version__
-from medrecon.checkpoint import Progress, empty_progress, load_progress, run_key, save_progress
+from medrecon.checkpoint import Progress, RunKey, empty_progress, load_progress, run_key, save_progress
 from medrecon.data.volume import Volume, affine_between
-from medrecon.errors import NonFinite, Stopped, UsageError
+from medrecon.errors import InputError, NonFinite, Stopped, UsageError
 from medrecon.noise import KeyedNoise
 from medrecon.prior import check_compatible
 from medrecon.problem import Problem, System
 from medrecon.registry import unknown_name
 from medrecon.samplers import Sampler, State, samplers
-from medrecon.selection import CLASSICAL, Selection, select
+from medrecon.selection import CLASSICAL, DIFFUSION, Selection, select
 
 _CHECKPOINT_SECONDS = 15.0
 
@@ -75,11 +77,21 @@ def make_sampler(method: str, settings: dict[str, object]) -> Sampler:
             value = settings[name] = _number(value)  # YAML 1.1 reads 5e-6 as text
         if not _fits(value, default):
             raise UsageError(f"setting {name} of {method} has the wrong type", found=value, expected=f"like {default}")
+        if not _in_range(value, default):
+            least = "at least 1" if isinstance(default, int) else "finite, at least 0"
+            raise UsageError(f"setting {name} of {method} is out of range", found=value, expected=least)
     converted = {
         name: type(known[name].default)(value) if not isinstance(value, bool) else value
         for name, value in settings.items()
     }
     return factory(**converted)
+
+
+def _in_range(value: object, default: object) -> bool:
+    """Counts are at least 1, other numbers finite and not negative: true of every setting of every method."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return True
+    return value >= 1 if isinstance(default, int) else 0 <= value < inf
 
 
 def _number(text: str) -> float | str:
@@ -93,9 +105,9 @@ def _fits(value: object, default: object) -> bool:
     if isinstance(default, bool) or isinstance(value, bool):
         return isinstance(value, bool) and isinstance(default, bool)
     if isinstance(default, int):
-        return isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+        return isinstance(value, Integral) or (isinstance(value, float) and value.is_integer())
     if isinstance(default, float):
-        return isinstance(value, int | float)
+        return isinstance(value, Real)
     if isinstance(default, tuple):
         return isinstance(value, list | tuple)
     return isinstance(value, type(default))
@@ -128,7 +140,8 @@ def reconstruct(
     seed : int
         Same seed, same result, whatever the batch size.
     start : Volume, optional
-        A volume on the problem's grid to start from, instead of the automatic total-variation volume.
+        A volume on the problem's grid to start from: instead of the automatic total-variation volume for diffusion
+        methods, of zero for total variation. Other methods ignore it.
     callback : callable, optional
         Told of every step; returns False to stop.
     checkpoint : Path, optional
@@ -146,49 +159,50 @@ def reconstruct(
         A NaN appeared; the message names the step, and the checkpoint holds the last good state.
     """
     began = time.perf_counter()
-    selection = None
-    if method == "auto":
-        selection = _select(problem, seed, callback)
-        method = selection.method
-        settings = settings if method != CLASSICAL else {}
-    sampler = make_sampler(method, settings)
     if samples < 1:
         raise UsageError("at least one sample is needed", found=samples)
+    if not 0 <= seed < 2**64:
+        raise UsageError("the seed is out of range", found=seed, expected="0 to 2^64 - 1")
+    selection = None
+    if method == "auto":
+        wanted = CLASSICAL if problem.prior is None else DIFFUSION
+        make_sampler(wanted, settings)  # an unknown setting shows before the held-out test
+        selection = _select(problem, seed, callback)
+        method = selection.method
+        settings = settings if method == wanted else {}
+    sampler = make_sampler(method, settings)
     quantity = quantity or _default_quantity(problem)
+    affine_between(problem.quantity, quantity, problem.water)  # raises for a quantity that cannot be given
     system = problem.system()
     run = _Run(system, quantity, callback, began)
 
+    given = None if start is None else _on_grid(system, start)
     baseline, baseline_method = None, None
     if sampler.needs_prior:
         if problem.prior is None:
             raise UsageError(f"method {method} needs a prior", hint="Give one with --prior; see medrecon priors list.")
-        baseline_method = "given" if start is not None else "tv"
-        baseline = (
-            system.from_quantity(torch.from_numpy(start.to_quantity(problem.quantity, problem.water).array))
-            if start is not None
-            else run.loop(make_sampler("tv", {}), KeyedNoise(seed), "baseline").estimate
-        )
+        baseline_method = "tv" if given is None else "given"
+        baseline = run.loop(make_sampler("tv", {}), KeyedNoise(seed), "baseline").estimate if given is None else given
         scale, offset = affine_between(problem.quantity, problem.prior.card.quantity, problem.water)
         ends = torch.quantile(baseline.flatten()[:: max(1, baseline.numel() // 100_000)], torch.tensor([0.01, 0.99]))
         check_compatible(
             problem.prior.card, problem.prior.card.quantity, (system.to_quantity(ends) * scale + offset).tolist()
         )
-        system = replace(system, start=baseline)
+        given = baseline
     elif method != "fbp" and hasattr(problem.op, "direct_inverse"):
         baseline_method = "fbp"
         baseline = run.loop(make_sampler("fbp", {}), KeyedNoise(seed), "baseline").estimate
 
+    system = replace(system, start=given)
     run = replace(run, system=system)
     description = {"method": method, "sampler": repr(sampler), "seed": seed, "samples": samples, "version": __version__}
-    weights = problem.prior.card.sha256 if problem.prior is not None else ""
-    key = run_key(description | {"weights": weights}, [problem.y]) if checkpoint else ""
+    card = problem.prior.card if problem.prior is not None else None
+    weights = card.sha256 if card is not None else ""
+    tensors = [problem.y] if start is None or given is None else [problem.y, given]
+    key = run_key(description | {"prior": repr(card)}, tensors, system.fingerprint() if checkpoint else ())
     progress = run.samples(sampler, samples, seed, method, checkpoint, key)
-    finished = max(progress.sample, 1)
-    mean = progress.total / finished if progress.sample else progress.state.estimate
-    spread = None
-    if progress.sample > 1:
-        variance = (progress.squares / finished - mean**2).clamp_min(0) * finished / (finished - 1)
-        spread = run.volume(variance.sqrt(), difference=True)
+    mean = progress.mean if progress.sample else progress.state.estimate
+    spread = run.volume(progress.spread(), difference=True) if progress.sample > 1 else None
     assessment: dict[str, object] = {"discrepancy": system.discrepancy(mean)}
     if baseline is not None:
         assessment["baseline_discrepancy"] = system.discrepancy(baseline)
@@ -215,6 +229,20 @@ def reconstruct(
         baseline_method=baseline_method,
         spread=spread,
     )
+
+
+def _on_grid(system: System, start: Volume) -> Tensor:
+    """A given volume in internal units. Raises InputError unless it lies on the problem's grid and is finite."""
+    if not start.geometry.almost_equal(system.geometry):
+        raise InputError(
+            "the volume to start from lies on another grid",
+            found=f"{start.geometry.shape} {start.geometry.orientation}",
+            expected=f"{system.geometry.shape} {system.geometry.orientation}, the same affine",
+        )
+    values = torch.tensor(start.to_quantity(system.raw.quantity, system.raw.water).array, dtype=torch.float32)
+    if not bool(torch.isfinite(values).all()):
+        raise InputError("the volume to start from holds NaN or infinity")
+    return system.from_quantity(values)
 
 
 def _select(problem: Problem, seed: int, callback: Callback | None) -> Selection:
@@ -263,7 +291,7 @@ class _Run:
         return Volume(values.contiguous().numpy(), self.system.geometry, self.quantity)
 
     def samples(
-        self, sampler: Sampler, samples: int, seed: int, method: str, checkpoint: Path | None, key: str
+        self, sampler: Sampler, samples: int, seed: int, method: str, checkpoint: Path | None, key: RunKey
     ) -> Progress:
         """All samples, one after the other, resumed from the checkpoint where there is one."""
         if checkpoint is not None and checkpoint.exists():
@@ -275,8 +303,8 @@ class _Run:
 
         while progress.sample < samples and not self.stopped:
 
-            def keep(state: State, progress: Progress = progress) -> None:
-                if checkpoint is not None and time.perf_counter() - saved[0] > _CHECKPOINT_SECONDS:
+            def keep(state: State, *, now: bool = False, progress: Progress = progress) -> None:
+                if checkpoint is not None and (now or time.perf_counter() - saved[0] > _CHECKPOINT_SECONDS):
                     save_progress(checkpoint, key, replace(progress, state=state))
                     saved[0] = time.perf_counter()
 
@@ -287,10 +315,7 @@ class _Run:
                 save_progress(checkpoint, key, progress)
             if not sampler.done(state):
                 break
-            x = state.estimate
-            progress = replace(
-                progress, sample=progress.sample + 1, total=progress.total + x, squares=progress.squares + x**2
-            )
+            progress = progress.finished(state.estimate)
             if progress.sample < samples:
                 progress = replace(progress, state=sampler.init(self.system, KeyedNoise(seed, progress.sample)))
         return progress
@@ -302,18 +327,21 @@ class _Run:
         stage: str,
         state: State | None = None,
         runs_left: int = 1,
-        keep: Callable[[State], None] | None = None,
+        keep: Callable[..., None] | None = None,
     ) -> State:
         """Run one sample to its end, or until the callback says stop."""
         state = sampler.init(self.system, noise) if state is None else state
         began, first = time.perf_counter(), state.step
         while not sampler.done(state):
             try:
-                state = sampler.step(self.system, state, noise)
+                following = sampler.step(self.system, state, noise)
+                if not bool(torch.isfinite(following.estimate).all()):
+                    raise NonFinite("NaN or infinity appeared", where="the volume")
             except NonFinite as error:
+                if keep is not None:
+                    keep(state, now=True)
                 raise NonFinite(error.what, where=f"{stage}, step {state.step + 1}, {error.where}") from error
-            if not bool(torch.isfinite(state.estimate).all()):
-                raise NonFinite("NaN or infinity in the volume", where=f"{stage}, step {state.step}")
+            state = following
             if keep is not None:
                 keep(state)
             spent = time.perf_counter() - began

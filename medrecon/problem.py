@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import inf, log
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from medrecon.data.volume import WATER, Geometry, affine_between
 from medrecon.errors import InputError, NonFinite, UsageError
+from medrecon.noise import KeyedNoise
 from medrecon.physics.linop import Composition, Diagonal, LinearOperator
 from medrecon.physics.noise import NoiseModel
 from medrecon.prior import NetworkPrior, Prior
@@ -149,6 +151,21 @@ class System:
             return residual / (self.noise_level * self.data_count**0.5)
         size = float(torch.linalg.vector_norm(self.y))
         return residual / size if size > 0 else residual
+
+    def fingerprint(self) -> tuple[float, ...]:
+        """A few numbers that change with operator, geometry, noise model, units or bounds; equal up to rounding."""
+        back = self.back_projection
+        size = max(float(torch.linalg.vector_norm(back)), 1e-30)
+        probes = [KeyedNoise(0).volume(step, self.geometry.shape) for step in range(3)]
+        shares = [float((probe * back).sum(dtype=torch.float64)) / size for probe in probes]
+        noise = log(self.noise_level) if self.noise_level > 0 else inf
+        return (
+            *shares,
+            log(abs(self.scale)),
+            self.offset / self.scale,
+            noise,
+            -inf if self.lower is None else self.lower,
+        )
 
     def total_variation(self, axes: tuple[int, ...] = (0, 1, 2)) -> TotalVariation:
         """Total variation on this grid."""

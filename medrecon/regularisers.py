@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
+from medrecon.errors import UsageError
 from medrecon.physics.differences import Differences
 from medrecon.physics.linop import Identity, LinearOperator, Space
 from medrecon.registry import Registry
@@ -58,6 +59,8 @@ class GradientPenalty(Regulariser):
         spacing: tuple[float, float, float] = (1.0, 1.0, 1.0),
         axes: tuple[int, ...] = (0, 1, 2),
     ) -> None:
+        if not axes or not set(axes) <= {0, 1, 2}:
+            raise UsageError("axes are some of 0 (z), 1 (y) and 2 (x)", found=axes)
         unit = min(spacing[1:])
         factors = [unit / spacing[axis] if axis in axes else 0.0 for axis in range(3)]
         self.K: Differences = Differences(shape, (factors[0], factors[1], factors[2]))
