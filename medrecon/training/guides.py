@@ -103,7 +103,7 @@ def make_pair(corpus: Corpus, settings: PairSettings, number: int) -> np.ndarray
     if not chunks:
         raise InputError(
             "no volume has enough neighbouring slices for a guide", expected="8 slices or more that show an object",
-            hint="Train without guides (--no-guided).",
+            hint="Train without guides: --set guided=false.",
         )  # fmt: skip
     rng = np.random.default_rng([settings.seed, 1, number])
     # Every run of slices is used once before any is used again

@@ -96,12 +96,12 @@ def widened(start: EDMDenoiser, wanted: UNetConfig) -> dict[str, Tensor]:
     if have.channels_in > wanted.channels_in:
         raise UsageError(
             "the prior to start from sees more channels than the training has", found=have.channels_in - 1,
-            expected=f"at most {wanted.channels_in - 1} guides", hint="Train with guides (--guided).",
+            expected=f"at most {wanted.channels_in - 1} guides", hint="Train with guides: --set guided=true.",
         )  # fmt: skip
     if have.to_dict() | {"channels_in": 0} != wanted.to_dict() | {"channels_in": 0}:
         raise UsageError(
             "the prior to start from has another architecture", found=f"widths {have.widths}, {have.blocks} blocks",
-            expected=f"widths {wanted.widths}, {wanted.blocks} blocks", hint="Leave --widths out to take the prior's.",
+            expected=f"widths {wanted.widths}, {wanted.blocks} blocks", hint="Leave widths out to take the prior's.",
         )  # fmt: skip
     weights = dict(start.state_dict())
     stem = weights["network.stem.weight"]
