@@ -82,7 +82,7 @@ def _digest(header: dict[str, str], tensors: dict[str, Tensor]) -> str:
 
 def _stored_order(tensor: Tensor) -> list[int]:
     """Axes from the slowest to the fastest in memory."""
-    return sorted(range(tensor.ndim), key=lambda axis: (-tensor.stride(axis), axis))
+    return sorted(range(tensor.ndim), key=lambda axis: (-tensor.stride()[axis], axis))
 
 
 def save_progress(path: Path, key: RunKey, progress: Progress) -> None:

@@ -80,16 +80,20 @@ def make_sampler(method: str, settings: dict[str, object]) -> Sampler:
         if not _in_range(value, default):
             least = "at least 1" if isinstance(default, int) else "finite, at least 0"
             raise UsageError(f"setting {name} of {method} is out of range", found=value, expected=least)
-    converted = {
-        name: type(known[name].default)(value) if not isinstance(value, bool) else value
-        for name, value in settings.items()
-    }
-    return factory(**converted)
+    return factory(**{name: _like(value, known[name].default) for name, value in settings.items()})
+
+
+def _like(value: object, default: object) -> object:
+    """The value in the type of the default: 3.0 steps are 3, a list of axes is a tuple."""
+    if isinstance(default, bool) or not isinstance(default, int | float | tuple):
+        return value
+    kind: Callable[..., object] = type(default)
+    return kind(value)
 
 
 def _in_range(value: object, default: object) -> bool:
     """Counts are at least 1, other numbers finite and not negative: true of every setting of every method."""
-    if isinstance(value, bool) or not isinstance(value, Real):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return True
     return value >= 1 if isinstance(default, int) else 0 <= value < inf
 

@@ -44,7 +44,8 @@ class UNetConfig:
 
 def _zero(layer: nn.Conv2d) -> nn.Conv2d:
     nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
     return layer
 
 
@@ -57,6 +58,7 @@ class NoiseEmbedding(nn.Module):
 
     def __init__(self, length: int) -> None:
         super().__init__()
+        self.frequencies: Tensor
         self.register_buffer("frequencies", torch.logspace(-2, 6, length // 2, base=2.0), persistent=False)
         self.first = nn.Linear(length, length)
         self.second = nn.Linear(length, length)
@@ -87,6 +89,19 @@ class ResidualBlock(nn.Module):
         return x + self.conv2(functional.silu(h))
 
 
+class Stage(nn.ModuleList):
+    """The residual blocks of one resolution, in order."""
+
+    def __init__(self, width: int, config: UNetConfig) -> None:
+        super().__init__(ResidualBlock(width, config.embedding) for _ in range(config.blocks))
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """``(slices, width, h, w)`` to the same shape."""
+        for block in self:
+            x = block(x, embedding)
+        return x
+
+
 class LeanUNet(nn.Module):
     """U-Net with added (not concatenated) skips and strided 2x2 convolutions between resolutions.
 
@@ -101,13 +116,10 @@ class LeanUNet(nn.Module):
         self.config = config
         self.embedding = NoiseEmbedding(config.embedding)
         self.stem = nn.Conv2d(config.channels_in * stem**2, widths[0], 3, padding=1)
-        stage = lambda width: nn.ModuleList(  # noqa: E731
-            ResidualBlock(width, config.embedding) for _ in range(config.blocks)
-        )
-        self.encoder = nn.ModuleList(stage(width) for width in widths)
+        self.encoder = nn.ModuleList(Stage(width, config) for width in widths)
         self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in pairwise(widths))
         self.up = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, stride=2) for a, b in pairwise(widths))
-        self.decoder = nn.ModuleList(stage(width) for width in widths[:-1])
+        self.decoder = nn.ModuleList(Stage(width, config) for width in widths[:-1])
         self.head_norm = _norm(widths[0])
         self.head = _zero(nn.Conv2d(widths[0], config.channels_out * stem**2, 3, padding=1))
 
@@ -116,16 +128,13 @@ class LeanUNet(nn.Module):
         embedding = self.embedding(noise)
         h = self.stem(functional.pixel_unshuffle(x, self.config.stem))
         skips = []
-        for level, blocks in enumerate(self.encoder):
-            for block in blocks:
-                h = block(h, embedding)
+        for level, stage in enumerate(self.encoder):
+            h = stage(h, embedding)
             if level < len(self.down):
                 skips.append(h)
                 h = self.down[level](h)
         for level in reversed(range(len(self.up))):
-            h = self.up[level](h) + skips[level]
-            for block in self.decoder[level]:
-                h = block(h, embedding)
+            h = self.decoder[level](self.up[level](h) + skips[level], embedding)
         h = self.head(functional.silu(self.head_norm(h)))
         return functional.pixel_shuffle(h, self.config.stem)
 
@@ -153,13 +162,13 @@ class EDMDenoiser(nn.Module):
         """Expected clean slices; ``sigma`` is ``(slices,)`` or ``(1,)``, ``guide`` ``(slices, guides, h, w)``."""
         level = sigma[:, None, None, None]
         scaled = x / (level**2 + self.sigma_data**2).sqrt()
+        known: Tensor | float = 0.0
+        spread = self.sigma_data
         if guide is not None:
             scaled = torch.cat([scaled, guide / self.sigma_data], dim=1)
             known, spread = guide[:, self.guides // 2, None], self.guide_error
-        else:
-            if self.guides:
-                scaled = torch.cat([scaled, scaled.new_zeros(()).expand(len(x), self.guides, *x.shape[2:])], dim=1)
-            known, spread = 0.0, self.sigma_data
+        elif self.guides:
+            scaled = torch.cat([scaled, scaled.new_zeros(()).expand(len(x), self.guides, *x.shape[2:])], dim=1)
         variance = level**2 + spread**2
         output = self.network(scaled, sigma.log() / 4)
         return (x * spread**2 + known * level**2) / variance + output * (level * spread / variance.sqrt())

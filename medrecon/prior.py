@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from medrecon.data.atomic import atomic_write, sha256_of_file
@@ -170,7 +170,8 @@ class NetworkPrior(Prior):
     """An EDM-preconditioned network with its card."""
 
     def __init__(self, denoiser: EDMDenoiser, card: PriorCard, batch: int = 8) -> None:
-        self.denoiser = denoiser.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        self.denoiser = denoiser.eval().requires_grad_(False)
+        nn.Module.to(self.denoiser, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.card, self.batch = card, batch
 
     @property
@@ -275,7 +276,11 @@ def save_prior(
     atomic_write(path, lambda target: save_file(weights, target), overwrite=overwrite)
     complete = asdict(card) | {"sha256": sha256_of_file(path)}
     text = json.dumps(complete, indent=1)
-    atomic_write(path.with_suffix(".json"), lambda target: Path(target).write_text(text + "\n"), overwrite=overwrite)
+
+    def write_card(target: Path) -> None:
+        target.write_text(text + "\n")
+
+    atomic_write(path.with_suffix(".json"), write_card, overwrite=overwrite)
 
 
 def check_compatible(card: PriorCard, quantity: str, values: Sequence[float]) -> None:

@@ -7,12 +7,14 @@ alone, so that calls on disjoint ranges can run side by side and give the same b
 
 from __future__ import annotations
 
+from typing import Any
+
 import numba
 import numpy as np
 
 
 @numba.njit(nogil=True, fastmath=True, cache=True)
-def gram(x, f0, f1, f2, out, low, high):
+def gram(x: Any, f0: float, f1: float, f2: float, out: Any, low: int, high: int) -> None:
     """``out = D'D x`` for the factors given."""
     n0, n1, n2 = x.shape
     g0, g1, g2 = np.float32(f0 * f0), np.float32(f1 * f1), np.float32(f2 * f2)
@@ -42,7 +44,7 @@ def gram(x, f0, f1, f2, out, low, high):
 
 
 @numba.njit(nogil=True, fastmath=True, cache=True)
-def divergence(z, u, order, f0, f1, f2, out, low, high):
+def divergence(z: Any, u: Any, order: Any, f0: float, f1: float, f2: float, out: Any, low: int, high: int) -> None:
     """``out = D'(z - u)``; z and u are ``(3, a, b, c)``; ``order[i]`` is the component of loop axis i."""
     _, n0, n1, n2 = z.shape
     p, q, r = order
@@ -73,7 +75,19 @@ def divergence(z, u, order, f0, f1, f2, out, low, high):
 
 
 @numba.njit(nogil=True, fastmath=True, cache=True)
-def shrink_update(x, z, u, order, f0, f1, f2, threshold, relaxation, low, high):
+def shrink_update(
+    x: Any,
+    z: Any,
+    u: Any,
+    order: Any,
+    f0: float,
+    f1: float,
+    f2: float,
+    threshold: float,
+    relaxation: float,
+    low: int,
+    high: int,
+) -> None:
     """One split and dual update of ADMM, in place: isotropic shrinkage of the gradient by ``threshold``."""
     n0, n1, n2 = x.shape
     p, q, r = order

@@ -110,7 +110,7 @@ def _fusible(x: Tensor) -> bool:
 
 def _layout(x: Tensor) -> tuple[int, ...]:
     """Axes of ``x`` from the slowest to the fastest in memory."""
-    return tuple(sorted(range(3), key=lambda axis: (-x.stride(axis), axis)))
+    return tuple(sorted(range(3), key=lambda axis: (-x.stride()[axis], axis)))
 
 
 def _inverse(order: tuple[int, ...]) -> tuple[int, ...]:
