@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 TORCH_INDEX ?=
 DEMO_OUT ?= demo-output
 
-.PHONY: help install demo test test-slow lint typecheck notebooks bench figures clean
+.PHONY: help install demo test test-slow lint typecheck notebooks bench results figures clean
 
 help:
 	@echo "make demo       simulate, reconstruct and judge a bundled scan; results in $(DEMO_OUT)/"
@@ -21,6 +21,7 @@ help:
 	@echo "make lint       ruff and mypy"
 	@echo "make notebooks  run the notebooks on small data"
 	@echo "make bench      timings against other codes (installs them)"
+	@echo "make results    the tables of docs/results.md from the recorded runs"
 	@echo "make figures    the pictures of docs/"
 
 # --- environment: one stamp for the package, one for the tools ---------------------------------------------
@@ -66,7 +67,10 @@ notebooks: $(VENV)/.tools
 	$(BIN)/python -m pytest tests/test_notebooks.py $(PYTEST_ARGS)
 
 bench: $(VENV)/.oracles
-	$(BIN)/python -m pytest tests/bench --override-ini="norecursedirs=.* build" -s $(PYTEST_ARGS)
+	$(BIN)/python tests/bench/bench_projector.py
+
+results: $(VENV)/.package
+	$(BIN)/python tests/bench/render_results.py docs/results.md docs/results/ct-sparse.jsonl
 
 figures: $(VENV)/.package
 	for script in docs/make_*.py; do $(BIN)/python $$script || exit 1; done

@@ -1,9 +1,9 @@
 """Turn the JSON lines of `quality_ct.py` into the tables of docs/results.md.
 
-    python tests/bench/render_results.py docs/results/*.jsonl > tables.md
+    python tests/bench/render_results.py docs/results.md docs/results/ct-sparse.jsonl
 
-Every figure is the mean over cases, with the standard deviation over patients behind it; `gain` is over the method
-named `tv:...` of the same case.
+Every figure is the mean over cases, with the standard deviation over cases behind it; the gain is over total variation
+on the same case.
 """
 
 from __future__ import annotations
@@ -54,5 +54,12 @@ def _label(record: dict) -> str:
     return f"{label}, mean of {record['samples']}" if record["samples"] > 1 else label
 
 
+def insert(page: Path, tables: str) -> None:
+    """Put the tables between the marks of a page."""
+    before, rest = page.read_text().split("<!-- tables -->")
+    after = rest.split("<!-- end of tables -->")[1]
+    page.write_text(f"{before}<!-- tables -->\n{tables}\n\n<!-- end of tables -->{after}")
+
+
 if __name__ == "__main__":
-    sys.stdout.write(render([Path(name) for name in sys.argv[1:]]) + "\n")
+    insert(Path(sys.argv[1]), render([Path(name) for name in sys.argv[2:]]))
