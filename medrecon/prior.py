@@ -265,7 +265,7 @@ def save_prior(
 ) -> None:
     """Write weights (``.safetensors``, half precision by default) and the card beside them.
 
-    Half precision changes the network's output by less than 0.1 % (see docs/prior-ct.md) and halves the file.
+    Half precision changes the network's output by less than 0.1 % (see docs/training.md) and halves the file.
     """
     from safetensors.torch import save_file
 
