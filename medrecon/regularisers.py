@@ -46,6 +46,12 @@ class Regulariser(ABC):
         """``argmin_z  g(z) + ||z - v||^2 / (2 step)``."""
 
 
+def check_axes(axes: tuple[int, ...]) -> None:
+    """Raise UsageError unless ``axes`` are axes of a volume, at least one."""
+    if not axes or not set(axes) <= {0, 1, 2}:
+        raise UsageError("axes are some of 0 (z), 1 (y) and 2 (x)", found=axes)
+
+
 class GradientPenalty(Regulariser):
     """A penalty on the length of the gradient over the chosen axes of ``(z, y, x)``.
 
@@ -59,8 +65,7 @@ class GradientPenalty(Regulariser):
         spacing: tuple[float, float, float] = (1.0, 1.0, 1.0),
         axes: tuple[int, ...] = (0, 1, 2),
     ) -> None:
-        if not axes or not set(axes) <= {0, 1, 2}:
-            raise UsageError("axes are some of 0 (z), 1 (y) and 2 (x)", found=axes)
+        check_axes(axes)
         unit = min(spacing[1:])
         factors = [unit / spacing[axis] if axis in axes else 0.0 for axis in range(3)]
         self.K: Differences = Differences(shape, (factors[0], factors[1], factors[2]))

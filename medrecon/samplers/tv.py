@@ -8,6 +8,7 @@ import torch
 
 from medrecon.noise import KeyedNoise
 from medrecon.problem import System
+from medrecon.regularisers import check_axes
 from medrecon.samplers.base import Sampler, State, samplers
 from medrecon.solvers import SplitState, admm, cg, least_squares_gram
 
@@ -38,6 +39,9 @@ class TV(Sampler):
     z_weight: float = 0.0
     discrepancy: float = 1.2  # a little above 1: no discrete model fits a real object to its noise
     cg_iterations: int = 20
+
+    def __post_init__(self) -> None:
+        check_axes(self.axes)
 
     @property
     def total_steps(self) -> int:

@@ -22,6 +22,7 @@ from medrecon.errors import UsageError
 from medrecon.noise import KeyedNoise
 from medrecon.problem import System
 from medrecon.registry import unknown_name
+from medrecon.regularisers import check_axes
 from medrecon.samplers.base import Sampler, State, samplers
 from medrecon.schedules import schedules
 from medrecon.solvers import SplitState, admm, cg, least_squares_gram
@@ -61,6 +62,7 @@ class X0Loop(Sampler):
         ):
             if value not in known:
                 raise unknown_name(name, value, known)
+        check_axes(self.tv_axes)
         if self.eta > 1:
             raise UsageError("eta is a share: at most 1", found=self.eta)
         if not self.trust > 0:

@@ -1,0 +1,217 @@
+"""Classical methods against direct solutions and what defines them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from helpers.operators import as_matrix
+from helpers.problems import blocks, projection_problem
+from helpers.runs import run, states
+from medrecon.engine import make_sampler
+from medrecon.errors import UsageError
+from medrecon.noise import KeyedNoise
+from medrecon.physics.noise import GaussianNoise
+from medrecon.problem import System
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+SHAPE = (3, 12, 10)
+
+
+def system(views: int = 8, sigma: float = 0.05, shape: tuple[int, int, int] = SHAPE, **changes: object) -> System:
+    problem = projection_problem(shape, views=views, sigma=sigma, with_prior=False)
+    return replace(problem, **changes).system()
+
+
+def solve(name: str, made: System, **settings: object) -> torch.Tensor:
+    return run(make_sampler(name, settings), made).estimate
+
+
+def error(made: System, x: torch.Tensor) -> float:
+    return float((made.to_quantity(x) - blocks(tuple(made.geometry.shape))).square().mean().sqrt())
+
+
+# --- direct and linear -------------------------------------------------------------------------------------
+
+
+def test_direct_inversion_is_that_of_the_operator():
+    made = system()
+    expected = made.raw.op.direct_inverse(made.raw.y)
+    torch.testing.assert_close(made.to_quantity(solve("fbp", made)), expected, atol=1e-6, rtol=0)
+
+
+def test_direct_inversion_passes_its_settings_on():
+    made, seen = system(), {}
+
+    class Recorder(type(made.raw.op)):
+        def direct_inverse(self, y: torch.Tensor, **settings: object) -> torch.Tensor:
+            seen.update(settings)
+            return torch.zeros(self.domain.shape)
+
+    solve("fbp", system(op=Recorder(SHAPE, 8)), filter="cosine", cutoff=0.5)
+    assert seen == {"filter": "cosine", "cutoff": 0.5}
+
+
+def test_data_without_a_direct_inversion_say_so():
+    made = system()
+    with pytest.raises(UsageError, match="no direct inversion"):
+        solve("fbp", replace(made, raw=replace(made.raw, op=2.0 * made.raw.op)))
+
+
+@pytest.mark.parametrize("damping", [0.03, 0.3])
+def test_cgls_converges_to_the_damped_weighted_least_squares(damping: float):
+    """Weights differ by datum; the damping is relative to ``||A||^2 = 1``."""
+    made = system()
+    weights = torch.linspace(0.5, 2.0, made.y.numel()).reshape(made.y.shape)
+    noise = _Weighted(weights)
+    made = system(noise_model=noise)
+    matrix = as_matrix(made.op).double()
+    left = matrix.T @ matrix + damping * torch.eye(matrix.shape[1], dtype=torch.float64)
+    expected = torch.linalg.solve(left, matrix.T @ made.y.double().reshape(-1)).reshape(SHAPE).float()
+    torch.testing.assert_close(solve("cgls", made, iterations=300, damping=damping), expected, atol=2e-4, rtol=0)
+
+
+class _Weighted(GaussianNoise):
+    """A noise model that gives each datum the weight it is told."""
+
+    def __init__(self, weights: torch.Tensor) -> None:
+        super().__init__(1.0)
+        object.__setattr__(self, "given", weights)
+
+    def weights(self, y: torch.Tensor) -> torch.Tensor:
+        return self.given  # type: ignore[attr-defined]
+
+
+def test_more_iterations_of_cgls_fit_better():
+    made = system()
+    found = [made.discrepancy(solve("cgls", made, iterations=n)) for n in (1, 3, 10, 30)]
+    assert found == sorted(found, reverse=True)
+
+
+# --- SIRT --------------------------------------------------------------------------------------------------
+
+
+def test_a_sweep_of_sirt_is_its_formula():
+    """``x + C A' R (y - A x)``, then the bound; R and C are reciprocal sums of rows and columns of the matrix."""
+    made = system()
+    matrix, y = as_matrix(made.raw.op).double(), made.raw.y.double().reshape(-1)
+    rows, columns = matrix.sum(1), matrix.sum(0)
+    inverse = torch.where(rows > 1e-3 * rows.max(), 1 / rows.clamp_min(1e-9), 0)
+    x = torch.zeros(len(columns), dtype=torch.float64)
+    for count, state in enumerate(states(make_sampler("sirt", {"iterations": 3}), made, KeyedNoise(0))):
+        if count:
+            x = (x + (matrix.T @ (inverse * (y - matrix @ x))) / columns).clamp_min(0)
+        torch.testing.assert_close(made.to_quantity(state.estimate).reshape(-1).double(), x, atol=1e-5, rtol=0)
+
+
+def test_sirt_does_not_depend_on_the_scale_of_the_problem():
+    made = system()
+    scaled = system(op=100.0 * made.raw.op, y=100.0 * made.raw.y, noise_model=GaussianNoise(5.0))
+    torch.testing.assert_close(solve("sirt", scaled, iterations=20), solve("sirt", made, iterations=20))
+
+
+def test_sirt_without_noise_approaches_the_object():
+    """8 views of 12 x 10 pixels determine it: the error falls from sweep to sweep."""
+    made = system(views=16)
+    made = replace(made, raw=replace(made.raw, y=made.raw.op(blocks(SHAPE))))
+    errors = [error(made, solve("sirt", made, iterations=n)) for n in (1, 10, 100, 400)]
+    assert errors == sorted(errors, reverse=True)
+    assert errors[-1] < 0.02
+
+
+# --- total variation ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["tv", "tv-slice", "asd-pocs"])
+def test_total_variation_beats_least_squares_on_piecewise_constant_objects(name: str):
+    """The reason for these methods: with five noisy views, less than half the error of the best of CGLS."""
+    made = system(views=5, shape=(3, 20, 20))
+    settings = {"iterations": 200} if name == "asd-pocs" else {}
+    best = min(error(made, solve("cgls", made, iterations=n)) for n in (3, 6, 10, 20))
+    assert error(made, solve(name, made, **settings)) < 0.6 * best
+
+
+@pytest.mark.parametrize("sigma", [0.02, 0.1, 0.4])
+def test_the_automatic_weight_brings_the_residual_near_the_noise(sigma: float):
+    """Discrepancy principle: 1.2 is aimed at, moved gently and at most a factor of four; noise over a factor of 20."""
+    made = system(views=10, sigma=sigma, shape=(3, 20, 20))
+    last = run(make_sampler("tv", {}), made)
+    assert 0.75 < made.discrepancy(last.estimate) < 1.45
+    assert last.stats["weight"] > 0
+
+
+def test_a_given_weight_stays():
+    last = run(make_sampler("tv", {"weight": 0.003}), system())
+    assert last.stats["weight"] == 0.003
+
+
+def objective(made: System, x: torch.Tensor, weight: float, axes: tuple[int, ...] = (0, 1, 2)) -> float:
+    """``1/2 ||A x - y||^2 + weight noise_level TV(x)``."""
+    data = float(made.data_residual(x).double().square().sum())
+    return 0.5 * data + weight * made.noise_level * made.total_variation(axes).value(x)
+
+
+def test_total_variation_reaches_its_minimum():
+    """At a weight of 0.1 the default number of iterations comes within 0.3 % of ten times as many, and no volume
+    nearby is lower than those."""
+    made, weight = system(shape=(3, 20, 20)), 0.1
+    x = solve("tv", made, weight=weight, iterations=1000)
+    lowest = objective(made, x, weight)
+    assert objective(made, solve("tv", made, weight=weight), weight) < 1.003 * lowest
+    generator = torch.Generator().manual_seed(0)
+    for size in (1e-3, 1e-2):
+        for _ in range(5):
+            other = (x + size * torch.randn(x.shape, generator=generator)).clamp_min(0)
+            assert objective(made, other, weight) > lowest
+
+
+def test_a_heavy_weight_gives_a_flat_volume():
+    assert float(solve("tv", system(), weight=50.0).std()) < 1e-3
+
+
+@pytest.mark.parametrize(("name", "joined"), [("tv", True), ("tv-slice", True), ("tv-plane", False)])
+def test_which_variants_join_the_slices(name: str, joined: bool):
+    """Slice-wise variation alone leaves the slices to themselves, up to the solver's global scalars."""
+    settings = {"weight": 0.3} | ({"axes": (1, 2)} if name == "tv-plane" else {})
+    method = "tv" if name == "tv-plane" else name
+    made = system(sigma=0.3, shape=(6, 12, 10))
+    rough = float(solve("tv", made, weight=0.3, axes=(1, 2)).diff(dim=0).abs().mean())
+    found = float(solve(method, made, **settings).diff(dim=0).abs().mean())
+    assert (found < 0.8 * rough) == joined
+
+
+def test_thick_slices_count_less():
+    """Differences along z are divided by the spacing: over 10 mm slices may differ more than over 1 mm."""
+    thin, thick = (
+        projection_problem((6, 12, 10), sigma=0.3, with_prior=False, spacing=(z, 1.0, 1.0)).system()
+        for z in (1.0, 10.0)
+    )
+    a, b = (float(solve("tv", made, weight=0.3).diff(dim=0).abs().mean()) for made in (thin, thick))
+    assert a < 0.8 * b
+
+
+# --- ASD-POCS ----------------------------------------------------------------------------------------------
+
+
+def test_asd_pocs_is_flatter_than_sirt_at_the_same_fit():
+    made = system(views=6, sigma=0.1, shape=(3, 20, 20))
+    x = solve("asd-pocs", made, iterations=200)
+    runs = states(make_sampler("sirt", {"iterations": 400}), made, KeyedNoise(0))
+    rival = next(s.estimate for s in runs if made.discrepancy(s.estimate) < made.discrepancy(x))
+    variation = made.total_variation()
+    assert variation.value(x) < 0.9 * variation.value(rival)
+
+
+def test_asd_pocs_starts_with_descents_of_the_size_of_the_sweep():
+    """The descents of a step move the volume by at most ``4 alpha`` of what the sweep moved it (Sidky and Pan)."""
+    made = system()
+    first, second = list(states(make_sampler("asd-pocs", {"iterations": 1, "descents": 50}), made, KeyedNoise(0)))
+    swept = made.op.adjoint(first.tensors["rows"] * made.y) * first.tensors["columns"]
+    swept = swept.clamp_min(0)
+    moved = float((second.estimate - swept).norm()) / float(swept.norm())
+    assert 0.05 < moved <= 4 * 0.2 + 1e-3
+    assert np.isfinite(second.stats["discrepancy"])
