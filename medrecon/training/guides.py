@@ -42,7 +42,7 @@ class PairSettings:
     enlarged: float = 0.35  # share of pairs that are
     largest_zoom: float = 2.6
     sharpen: float = 0.6
-    views: tuple[int, ...] = ()  # pair n has views[n % len(views)] views; random ones if empty
+    views: tuple[int, ...] = ()  # each run of slices is seen with these numbers of views; with a random one if empty
 
 
 class GuideMaker(Protocol):
@@ -107,8 +107,8 @@ def make_pair(corpus: Corpus, settings: PairSettings, number: int) -> np.ndarray
         )  # fmt: skip
     rng = np.random.default_rng([settings.seed, 1, number])
     # Every run of slices is used once before any is used again
-    order = np.random.default_rng([settings.seed, 0, number // len(chunks)]).permutation(len(chunks))
-    numbers = chunks[order[number % len(chunks)]]
+    turn, position = divmod(number // max(1, len(settings.views)), len(chunks))
+    numbers = chunks[np.random.default_rng([settings.seed, 0, turn]).permutation(len(chunks))[position]]
     views = settings.views[number % len(settings.views)] if settings.views else None
     source = corpus.sources[corpus.index[numbers[0], 0]]
     truth = corpus.chunk(numbers)

@@ -53,6 +53,15 @@ def test_every_run_of_slices_is_used_before_any_again(corpus: Corpus) -> None:
     assert sorted(used[:2]) == [0, 1] and sorted(used[2:]) == [0, 1]
 
 
+def test_given_numbers_of_views_see_the_same_slices(corpus: Corpus) -> None:
+    recipe = PairSettings("test-blur", enlarged=0.0, views=(4, 8))
+    pairs = [make_pair(corpus, recipe, number) for number in range(4)]
+    np.testing.assert_array_equal(pairs[0][0], pairs[1][0])
+    np.testing.assert_array_equal(pairs[2][0], pairs[3][0])
+    np.testing.assert_allclose(pairs[0][1] - pairs[1][1], 4e-3, atol=1e-5)
+    assert pairs[0].shape != pairs[2].shape or not np.array_equal(pairs[0], pairs[2])
+
+
 def test_large_slices_are_reduced_to_the_frame(corpus: Corpus) -> None:
     assert make_pair(corpus, PairSettings("test-blur", frame=20), 0).shape[-2:] <= (20, 20)
     enlarged = make_pair(corpus, PairSettings("test-blur", enlarged=1.0, frame=64), 0)
