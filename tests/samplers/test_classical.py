@@ -199,7 +199,7 @@ def test_thick_slices_count_less():
 
 def test_asd_pocs_is_flatter_than_sirt_at_the_same_fit():
     made = system(views=6, sigma=0.1, shape=(3, 20, 20))
-    x = solve("asd-pocs", made, iterations=200)
+    x = solve("asd-pocs", made, iterations=100)
     runs = states(make_sampler("sirt", {"iterations": 400}), made, KeyedNoise(0))
     rival = next(s.estimate for s in runs if made.discrepancy(s.estimate) < made.discrepancy(x))
     variation = made.total_variation()

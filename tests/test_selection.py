@@ -1,0 +1,100 @@
+"""The held-out test behind ``auto``: which data are left out, and what their prediction error is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from helpers.operators import MatrixOperator
+from helpers.problems import blocks, projection_problem
+from medrecon.data.volume import Geometry
+from medrecon.physics.noise import GaussianNoise
+from medrecon.problem import Problem
+from medrecon.selection import held_out, prediction_error, select
+
+SHAPE = (5, 12, 10)
+
+
+def problem(views: int = 16, **changes: object) -> Problem:
+    return replace(projection_problem(SHAPE, views=views, sigma=0.1), **changes)
+
+
+@pytest.mark.parametrize(("views", "left_out"), [(3, 1), (8, 1), (15, 1), (16, 2), (64, 8), (65, 8)])
+def test_one_view_in_eight_is_left_out(views: int, left_out: int):
+    """Whole views, evenly spread, and never the first, which an arc cannot do without."""
+    used = held_out(problem(views))
+    assert used.shape == (views, 1, 1)
+    assert set(used.unique().tolist()) == {0.0, 1.0}
+    missing = (used[:, 0, 0] == 0).nonzero()[:, 0]
+    assert len(missing) == left_out
+    assert missing[0] > 0
+    if left_out > 1:
+        assert int(missing.diff().max() - missing.diff().min()) <= 1
+
+
+def test_the_operator_names_the_axis_of_its_groups():
+    matrix = MatrixOperator(torch.ones(12, 8), (2, 2, 2), (3, 4))
+    matrix.holdout_axis = 1
+    made = Problem(matrix, torch.ones(3, 4), Geometry.from_spacing((2, 2, 2), (1, 1, 1)))
+    assert held_out(made).shape == (1, 4)
+
+
+def test_the_prediction_error_counts_noise_levels_of_left_out_data():
+    """Data that the volume explains but for a constant of three noise levels on one view."""
+    made = problem()
+    used = held_out(made)
+    clean = made.op(blocks(SHAPE))
+    shifted = clean + 0.3 * (1 - used)
+    assert prediction_error(replace(made, y=shifted), blocks(SHAPE), used) == pytest.approx(3.0, rel=1e-4)
+    elsewhere = clean + 0.3 * used
+    assert prediction_error(replace(made, y=elsewhere), blocks(SHAPE), used) == pytest.approx(0.0, abs=1e-4)
+
+
+def test_the_truth_predicts_to_the_noise():
+    """2 of 16 views with 5 x 18 data each: standard error 1 / sqrt(2 x 180) = 0.053."""
+    made = problem()
+    assert prediction_error(made, blocks(SHAPE), held_out(made)) == pytest.approx(1.0, abs=0.16)
+
+
+def test_weights_reach_the_prediction_error():
+    made = problem()
+    used = held_out(made)
+    quiet = replace(made, noise_model=GaussianNoise(0.05))
+    ratio = prediction_error(quiet, blocks(SHAPE), used) / prediction_error(made, blocks(SHAPE), used)
+    assert ratio == pytest.approx(2.0, rel=1e-4)
+    plain = prediction_error(replace(made, noise_model=None), blocks(SHAPE), used)
+    assert plain == pytest.approx(0.1 * prediction_error(made, blocks(SHAPE), used), rel=1e-4)
+
+
+@pytest.mark.parametrize(("diffusion", "chosen"), [(0.0, "pnp"), (0.5, "tv")])
+def test_the_better_prediction_wins(diffusion: float, chosen: str):
+    """Both candidates see the same reduced problem; total variation is off by 0.2, the other by what is told."""
+    made, asked = problem(), []
+
+    def solve(reduced: Problem, method: str) -> torch.Tensor:
+        asked.append((method, reduced.used))
+        return blocks(SHAPE) + (0.2 if method == "tv" else diffusion)
+
+    found = select(made, solve)
+    assert found.method == chosen
+    assert ("better" if chosen == "pnp" else "worse") in found.reason
+    assert [method for method, _ in asked] == ["tv", "pnp"]
+    assert all(torch.equal(used, held_out(made)) for _, used in asked)
+    assert found.errors["tv"] == pytest.approx(prediction_error(made, blocks(SHAPE) + 0.2, held_out(made)))
+
+
+@pytest.mark.parametrize(
+    ("made", "reason"),
+    [(problem(prior=None), "no prior"), (problem(views=2), "too few data")],
+    ids=["prior", "data"],
+)
+def test_where_nothing_can_be_tested_the_classical_method_is_taken(made: Problem, reason: str):
+    def solve(reduced: Problem, method: str) -> torch.Tensor:
+        raise AssertionError("nothing is to be solved")
+
+    found = select(made, solve)
+    assert found.method == "tv"
+    assert reason in found.reason
+    assert found.errors == {}
