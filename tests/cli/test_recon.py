@@ -294,7 +294,7 @@ def _command(*words: object) -> list[str]:
 
 
 def test_interrupted_run_resumes_to_the_same_volume(run: Run, scan: Path, tmp_path: Path) -> None:
-    words = ("recon", scan, "-o", "r.nii.gz", "--method", "sirt", "--steps", 1500, "--overwrite")
+    words = ("recon", scan, "-o", "r.nii.gz", "--method", "sirt", "--steps", 20000, "--overwrite")
     process = subprocess.Popen(_command(*words), stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=os.environ)
     checkpoint, deadline = tmp_path / ".r.nii.gz.checkpoint", time.monotonic() + 120
     # the run is in its loop once a second has passed after the libraries are loaded
