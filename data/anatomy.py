@@ -42,7 +42,7 @@ class Body:
     def __init__(self, person: Person) -> None:
         self.person = person
         self.head = Head(person)
-        self.torso = Torso(person, self.head.flesh())
+        self.torso = Torso(person, self.head.flesh(), self.head.ears())
         self.neck = Neck(person)
         self.chest = Thorax(person, self.torso)
         self.belly = Abdomen(person, self.torso, self.chest.breath)
@@ -157,9 +157,10 @@ def _draw(canvas: Canvas, body: Body, table: bool, texture: bool) -> None:
     skin, flesh = torso.envelope(canvas)
     if table:
         _blanket(canvas, person, skin)
+    around = canvas.image.copy()
     cavity = torso.cavity.region(canvas)
     torso.paint(canvas, skin, flesh, cavity)
-    above = body.chest.paint(canvas, cavity)
+    above, lung = body.chest.paint(canvas, cavity)
     body.belly.fill(canvas, cavity, above)
     body.pelvis.paint_muscles(canvas, torso, flesh)
     body.belly.paint(canvas, cavity, above)
@@ -171,8 +172,12 @@ def _draw(canvas: Canvas, body: Body, table: bool, texture: bool) -> None:
     skeleton.paint(canvas)
     body.head.paint(canvas, skin, flesh, skeleton.cortex)
     body.neck.paint_airway(canvas)
+    body.chest.paint_air(canvas, lung)
     if texture:
-        _texture(canvas, skin)
+        calm = 1 - 0.5 / (1 + np.exp(-(canvas.z - 150) / 12))  # the brain is the most even tissue
+        canvas.roughen(skin.grown(canvas.edge), ((2.4, 11.0), (5.5, 6.0), (40.0, 5.0)), calm)
+    inside = np.clip(0.5 - skin.distance / np.float32(canvas.edge), 0, 1)
+    canvas.image = around + inside * (canvas.image - around)
 
 
 def _couch(canvas: Canvas, person: Person, torso: Torso) -> None:
@@ -220,9 +225,3 @@ def _blanket(canvas: Canvas, person: Person, skin: Region) -> None:
     cloth = np.abs(skin.distance - 6.0 - np.float32(5.0) * lift) - np.float32(1.2)
     cloth = np.maximum(cloth, canvas.y.astype(np.float32)[None, :, None] - 40.0)
     canvas.paint(Region(canvas.whole, cloth), float(rng.uniform(-900, -760)))
-
-
-def _texture(canvas: Canvas, skin: Region) -> None:
-    """Low-frequency and fine irregularity of all tissue."""
-    calm = (1 - 0.5 / (1 + np.exp(-(canvas.z - 150) / 12))).astype(np.float32)  # the brain is the most even tissue
-    canvas.roughen(skin, ((2.4, 11.0), (5.5, 6.0), (40.0, 5.0)), calm)

@@ -223,7 +223,7 @@ class Abdomen:
         canvas.tubes(self.liver_portal, vessels, within=liver.grown(-2.0))
         canvas.tubes(self.liver_veins, self.level(40, 140, 62), within=liver.grown(-2.0))
         canvas.paint(bladder, 35, inset=-0.8)
-        canvas.paint(bladder, 6, inset=1.2)
+        canvas.paint(bladder, 6, inset=1.2, over=35)
         slot = np.abs(canvas.x[None, None, :] + 4 + 0.12 * canvas.y[None, :, None]) - 1.0
         slot = np.maximum(slot, canvas.z[:, None, None] + 226 - self.shift)
         slot = np.maximum(slot, canvas.y[None, :, None] + 20)
@@ -256,7 +256,7 @@ class Abdomen:
         bladder = canvas.region(self.bladder(), bump=2.0, length=24.0)
         canvas.paint(canvas.region(self.core(), blend=6.0, bump=1.5), self.level(45, 85, 90), grain=14, length=7.0)
         canvas.paint(bladder, self.level(35, 60, 60))
-        canvas.paint(bladder, 6, inset=2.6)
+        canvas.paint(bladder, 6, inset=2.6, over=self.level(35, 60, 60))
         floor = Region(belly.box, np.abs(belly.distance + 3.0) - 3.0)
         low = canvas.field(np.maximum(canvas.z[:, None, None] + 515, -canvas.y[None, :, None] - 30))
         canvas.paint(floor.inside(low), 48)

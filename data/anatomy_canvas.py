@@ -288,9 +288,12 @@ class Canvas:
         length: float = 6.0,
         opacity: float = 1.0,
         thin: float | None = None,
+        over: float = np.nan,
     ) -> None:
         """Fill the region, shrunk by ``inset`` mm, with a value in HU and a grain of wavelength ``length`` mm.
 
+        ``over`` is the value that a larger region around this one was just painted with, such as cortex around
+        marrow: voxels that both surfaces cross then get the right share of three tissues, not of two.
         ``thin`` is the half-thickness of a sheet that may be thinner than a voxel: it then covers its share.
         """
         if region.empty:
@@ -300,7 +303,7 @@ class Canvas:
         if thin is not None:
             opacity *= min(1.0, 2 * thin * self.edge / (0.5 * self.edge + thin) ** 2)
         axes = self._axes(region.box)
-        kernels.paint(target, region.distance, *axes, value, inset, self.edge, opacity, self.noise, grain, length)
+        kernels.paint(target, region.distance, *axes, value, inset, self.edge, opacity, over, self.noise, grain, length)
 
     def roughen(
         self, region: Region, spectrum: Sequence[tuple[float, float]], strength: np.ndarray | None = None

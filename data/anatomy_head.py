@@ -310,7 +310,6 @@ class Head:
 
     def _paint_soft(self, canvas: Canvas, skin: Region, flesh: Region) -> None:
         inside = flesh.grown(-1.0)
-        canvas.paint(canvas.region(self.ears()), 10)
         canvas.paint(canvas.region(self.cheek, bump=3.0, length=16.0).inside(inside), -95, grain=15)
         muscle = canvas.region(self.muscles, bump=0.8, reach=4.0)
         canvas.paint(muscle.grown(2.0).inside(inside), -85, grain=15, opacity=0.9)
@@ -322,13 +321,12 @@ class Head:
 
     def _paint_skull(self, canvas: Canvas, inner: Region, cortex: float) -> None:
         outer = canvas.disturbed(inner.grown(self.thick), 1.5, 42.0)
-        shell = outer.outside(inner)
-        canvas.paint(shell, 1.25 * cortex, grain=40, length=5.0)
+        canvas.paint(outer, 1.25 * cortex, grain=40, length=5.0)  # solid: the brain is cut out of it
         diploe = outer.grown(-1.9).outside(inner, 1.7)
-        canvas.paint(diploe, 0.5 * cortex, grain=130, length=4.0)
+        canvas.paint(diploe, 0.5 * cortex, grain=130, length=4.0, over=1.25 * cortex)
         base = canvas.region(self.sphenoid, blend=3.0)
         canvas.paint(base, cortex, grain=50)
-        canvas.paint(base, 330, inset=1.7, grain=90, length=4.0)
+        canvas.paint(base, 330, inset=1.7, grain=90, length=4.0, over=cortex)
         canvas.paint(canvas.region(self.petrous), 1.45 * cortex, grain=180, length=4.0)
         mastoid = canvas.region(self.mastoid, blend=3.0)
         canvas.paint(mastoid, cortex)
@@ -342,7 +340,7 @@ class Head:
     def _paint_face(self, canvas: Canvas, skin: Region, cortex: float) -> None:
         face = canvas.region(self.face).inside(skin, 2.5)
         canvas.paint(face, 0.95 * cortex, grain=60)
-        canvas.paint(face, 380, inset=1.9, grain=90, length=3.5)
+        canvas.paint(face, 380, inset=1.9, grain=90, length=3.5, over=0.95 * cortex)
         for rows, _ in self.sinuses:
             canvas.paint(
                 canvas.region(rows, blend=1.0, bump=1.5, length=10.0, reach=3.0).inside(skin, 5.0),
@@ -359,23 +357,23 @@ class Head:
         canvas.paint(canvas.region(self.nerves), 32)
         globe = canvas.region(self.globes)
         canvas.paint(globe, 55, inset=-0.4)
-        canvas.paint(globe, 8, inset=1.3)
+        canvas.paint(globe, 8, inset=1.3, over=55)
         canvas.paint(canvas.region(self.lenses), 85)
 
     def _paint_air(self, canvas: Canvas, skin: Region, inner: Region) -> None:
         for rows, filled in self.sinuses:
             room = canvas.region(rows, blend=1.0, bump=1.5, length=10.0).outside(inner, 2.0)
             canvas.paint(room, 30)
-            canvas.paint(room, 18 if filled else -995, inset=0.8)
+            canvas.paint(room, 18 if filled else -995, inset=0.8, over=30)
         nose = canvas.region(self.nose, blend=3.0)
         canvas.paint(nose, 35, inset=-1.5)
-        canvas.paint(nose, -995)
+        canvas.paint(nose, -995, over=35)
         canvas.paint(canvas.region(self.turbinates, bump=0.8, length=8.0), 40)
         septum = self.frame.sheet([(0, -108, 152), (0, -40, 150), (0, -40, 186), (0, -92, 190)], 1.2)
         canvas.paint(canvas.region(septum), 200)
         throat = canvas.region(self.throat, blend=3.0, bump=1.0)
         canvas.paint(throat, 45, inset=-2.5)
-        canvas.paint(throat, -995)
+        canvas.paint(throat, -995, over=45)
         canvas.paint(canvas.region(self.mouth), -600, opacity=0.8)
         ears = canvas.region(self.ear_air, blend=1.0)
         canvas.paint(ears, -960)
@@ -386,7 +384,7 @@ class Head:
     def _paint_jaw(self, canvas: Canvas, cortex: float) -> None:
         jaw = canvas.region(self.jaw)
         canvas.paint(jaw, 1.25 * cortex, grain=40)
-        canvas.paint(jaw, 260, inset=2.1, grain=90, length=4.0)
+        canvas.paint(jaw, 260, inset=2.1, grain=90, length=4.0, over=1.25 * cortex)
         for tooth in self.teeth:
             region = canvas.region(tooth)
             canvas.paint(region, 1500)

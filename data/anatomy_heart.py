@@ -115,7 +115,7 @@ class Heart:
         if sac.empty:
             return
         canvas.paint(sac, 20, inset=0.0)
-        canvas.paint(sac, -95, inset=1.4, grain=16, length=14.0)
+        canvas.paint(sac, -95, inset=1.4, grain=16, length=14.0, over=20)
         heart = canvas.region(self.rows, blend=9.0, bump=1.2, length=22.0)
         canvas.paint(heart, 45 + 0.28 * (blood - 45), grain=5, length=9.0)
         veins = canvas.region(self.pulmonary_veins, blend=2.0)
@@ -143,11 +143,11 @@ class Heart:
         ):  # fmt: skip
             region = canvas.region(rows, blend=2.0)
             canvas.paint(region, 38, inset=-0.9)
-            canvas.paint(region, value, inset=0.4, grain=4, length=7.0)
+            canvas.paint(region, value, inset=0.4, grain=4, length=7.0, over=38)
         gullet = canvas.region(self.gullet, blend=1.0, bump=0.8)
         canvas.paint(gullet, 38)
         if self.person.rng("gullet").random() < 0.5:
-            canvas.paint(gullet, -700, inset=5.2, opacity=0.9)
+            canvas.paint(gullet, -700, inset=5.2, opacity=0.9, over=38)
         if self.person.age > 60:
             self._calcify(canvas)
 

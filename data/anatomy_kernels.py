@@ -316,11 +316,16 @@ def paint(
     inset: float,
     edge: float,
     opacity: float,
+    over: float,
     table: np.ndarray,
     grain: float,
     length: float,
 ) -> None:
-    """Blend ``value`` (plus grain of wavelength ``length``) into the image where ``distance + inset < 0``."""
+    """Blend ``value`` (plus grain of wavelength ``length``) into the image where ``distance + inset < 0``.
+
+    With a finite ``over`` the share of the voxel within the region changes from that value to the new one.
+    """
+    nested = np.isfinite(over)
     inverse = 1.0 / length
     for k in range(z.size):
         for j in range(y.size):
@@ -333,7 +338,7 @@ def paint(
                         a, b, c = x[i] * inverse, y[j] * inverse, z[k] * inverse
                         v += grain * lattice_noise(table, a, b, c)
                         v += 0.5 * grain * lattice_noise(table, 1.9 * a + 7.3, 1.9 * b, 1.9 * c)
-                    image[k, j, i] += alpha * (v - image[k, j, i])
+                    image[k, j, i] += alpha * (v - (over if nested else image[k, j, i]))
 
 
 @_jit
@@ -361,6 +366,6 @@ def tube_cover(cover: np.ndarray, z: np.ndarray, y: np.ndarray, x: np.ndarray, t
                     rho = np.sqrt(dx * dx + dy * dy + dz * dz)
                     near = min(max((r - rho) / edge + 0.5, 0.0), 1.0)
                     far = min((r + rho) / edge + 0.5, 1.0)
-                    alpha = (near + far - 1.0) * min(1.57 * r / edge, 1.0)
+                    alpha = (near + far - 1.0) * min(2.0 * r / edge, 1.0)
                     if alpha > cover[k, j, i]:
                         cover[k, j, i] = alpha

@@ -156,17 +156,17 @@ class Pelvis:
         sacrum = canvas.region(self.sacrum, blend=5.0, bump=0.8, length=14.0)
         canvas.paint(hip, 40, inset=-1.4)
         canvas.paint(sacrum, 0.55 * cortex, grain=60, length=4.0)
-        canvas.paint(sacrum, 0.6 * marrow, inset=1.5, grain=55, length=4.0)
+        canvas.paint(sacrum, 0.6 * marrow, inset=1.5, grain=55, length=4.0, over=0.55 * cortex)
         self._foramina(canvas)
         for region, hard, shell in ((cup, 0.85, 2.2), (hip, 0.95, 1.7)):
             canvas.paint(region, hard * cortex, grain=50, length=4.0)
-            canvas.paint(region, marrow - 10, inset=shell, grain=50, length=3.5)
+            canvas.paint(region, marrow - 10, inset=shell, grain=50, length=3.5, over=hard * cortex)
         canvas.paint(canvas.region([capsule((0, -56, -545), (0, -46, -565), 4.5)]), 90)
         canvas.paint(head, 1.2 * cortex, grain=40, length=4.0)
-        canvas.paint(head, marrow + 70, inset=2.0, grain=55, length=4.0)
+        canvas.paint(head, marrow + 70, inset=2.0, grain=55, length=4.0, over=1.2 * cortex)
         shaft = canvas.region(self.femur, blend=5.0).inside(canvas.field(canvas.z[:, None, None] + 585))
         canvas.paint(shaft, 1.2 * cortex)
-        canvas.paint(shaft, 20, inset=5.5, grain=30)
+        canvas.paint(shaft, 20, inset=5.5, grain=30, over=1.2 * cortex)
 
     def _foramina(self, canvas: Canvas) -> None:
         shift = self.person.spine(-430.0)[0]

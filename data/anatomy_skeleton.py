@@ -297,7 +297,7 @@ class Skeleton:
         ribs = canvas.region(self.cartilage, blend=2.0)
         old = float(np.clip((self.person.age - 35) / 45, 0, 1))
         canvas.paint(ribs, 110 + 120 * old, grain=15 + 90 * old, length=4.0)
-        canvas.paint(ribs, 85, inset=1.6, grain=10)
+        canvas.paint(ribs, 85, inset=1.6, grain=10, over=110 + 120 * old)
 
     def paint(self, canvas: Canvas) -> None:
         """All bones, each with a cortical shell and marrow."""
@@ -306,16 +306,16 @@ class Skeleton:
         bodies = canvas.region(self.bodies)
         arches = canvas.region(self.arches, blend=2.0)
         canvas.paint(arches, 0.85 * c, grain=60, length=3.0)
-        canvas.paint(arches, m + 110, inset=1.6, grain=70, length=3.0)
+        canvas.paint(arches, m + 110, inset=1.6, grain=70, length=3.0, over=0.85 * c)
         canvas.paint(bodies, 0.72 * c, grain=50, length=3.0)
-        canvas.paint(bodies, m, inset=1.1, grain=42, length=3.2)
+        canvas.paint(bodies, m, inset=1.1, grain=42, length=3.2, over=0.72 * c)
         self._shell(canvas, self.atlas, 0.9 * c, m + 120, 1.6)
         self._shell(canvas, self.ribs, 1.0 * c, m - 40, 1.15)
         self._shell(canvas, self.sternum, 0.6 * c, m - 60, 1.0)
         self._shell(canvas, self.shoulder, 1.0 * c, m + 30, 1.5)
         humerus = canvas.region(self.humerus, blend=4.0)
         canvas.paint(humerus, 1.15 * c, grain=40, length=4.0)
-        canvas.paint(humerus, m - 60, inset=2.6, grain=45, length=4.0)
+        canvas.paint(humerus, m - 60, inset=2.6, grain=45, length=4.0, over=1.15 * c)
 
     def _paint_canal(self, canvas: Canvas) -> None:
         """Dural sac with the cord, in epidural fat."""
@@ -331,4 +331,4 @@ class Skeleton:
     def _shell(self, canvas: Canvas, rows: Rows, cortex: float, marrow: float, thickness: float) -> None:
         region = canvas.region(rows)
         canvas.paint(region, cortex, grain=60, length=4.0)
-        canvas.paint(region, marrow, inset=thickness, grain=50, length=3.0)
+        canvas.paint(region, marrow, inset=thickness, grain=50, length=3.0, over=cortex)

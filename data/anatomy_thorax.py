@@ -127,17 +127,24 @@ class Thorax:
 
     # -- painting ----------------------------------------------------------------------------------------
 
-    def paint(self, canvas: Canvas, cavity: Region) -> Region:
-        """Draw the chest but for its great vessels; returns the distance to the diaphragm for the organs below it."""
+    def paint(self, canvas: Canvas, cavity: Region) -> tuple[Region, Region | None]:
+        """Draw what lies between the lungs but for the great vessels.
+
+        Returns the distance to the diaphragm, for the organs below it, and the lungs, which come last.
+        """
         above = self.above_floor(canvas)
-        if canvas.z[-1] < -320 or canvas.z[0] > 140:
-            return above
+        if canvas.z[-1] < -320 or canvas.z[0] > 80:
+            return above, None
         lung, sac = self.lungs(canvas, cavity, above)
         self._paint_middle(canvas, cavity, above)
-        self._paint_lungs(canvas, lung)
         self.heart.paint(canvas, sac)
-        self._paint_airways(canvas)
-        return above
+        return above, lung
+
+    def paint_air(self, canvas: Canvas, lung: Region | None) -> None:
+        """Lungs and airways, after all else: what is not lung in a voxel is what surrounds it."""
+        if lung is not None:
+            self._paint_lungs(canvas, lung)
+            self._paint_airways(canvas)
 
     def _paint_middle(self, canvas: Canvas, cavity: Region, above: Region) -> None:
         """Mediastinal fat fills the chest first; the lungs are cut out of it afterwards."""
@@ -183,7 +190,7 @@ class Thorax:
             wind += tube(self.bronchi[side], 5)
         wide = canvas.region(wind, blend=3.0)
         canvas.paint(wide, 45, inset=-1.6)
-        canvas.paint(wide, -985)
+        canvas.paint(wide, -985, over=45)
         for air in self.air_lung:
             lumen = air.copy()
             lumen[:, 6:] *= 0.78

@@ -15,12 +15,13 @@ Rows = list[np.ndarray]
 class Torso:
     """Envelope and muscles of one person; ``cavity`` is the trunk's inner surface, ``flesh`` its outer one."""
 
-    def __init__(self, person: Person, head: Rows) -> None:
+    def __init__(self, person: Person, head: Rows, ears: Rows) -> None:
         self.person = person
         self.cavity = person.cavity()
         self.flesh: Loft = self.cavity.offset(person.wall(self.cavity))
         self.skeleton = Skeleton(person, self.cavity)
         self.limbs = self._limbs() + head
+        self.ears = ears
         self.breasts = self._breasts() if person.female else []
         self.muscles = self._muscles()
 
@@ -63,6 +64,7 @@ class Torso:
         skin = flesh.distance - self.person.fat_field(canvas)
         if self.breasts:
             kernels.union_distance(skin, canvas.z, canvas.y, canvas.x, np.asarray(self.breasts), 40.0, 30.0)
+        kernels.union_distance(skin, canvas.z, canvas.y, canvas.x, np.asarray(self.ears), 8.0, 4.0)
         couch = np.float32(self.couch_level) - canvas.y.astype(np.float32)[None, :, None]
         pressed = Region(canvas.whole, skin).inside(
             Region(canvas.whole, np.broadcast_to(-couch, skin.shape)), blend=24.0
@@ -184,12 +186,14 @@ class Torso:
     def paint(self, canvas: Canvas, skin: Region, flesh: Region, cavity: Region) -> None:
         """Skin, fat and muscle; the trunk's cavity is left to its organs."""
         tint = self.person.rng("tint").normal(0, 1, 4)
-        canvas.paint(skin, 15 + 12 * tint[0], grain=25, length=8.0)
-        canvas.paint(skin, -104 + 6 * tint[1], inset=1.8, grain=9, length=22.0)
+        cutis, fat = 15 + 12 * tint[0], -104 + 6 * tint[1]
+        everywhere = skin.grown(1.2 * canvas.edge)  # `_draw` cuts the skin's own edge when all is done
+        canvas.paint(everywhere, cutis, grain=25, length=8.0)
+        canvas.paint(skin, fat, inset=1.8, grain=9, length=22.0, over=cutis)
         self._septa(canvas, skin, flesh)
         if self.breasts:
             self._glands(canvas, skin, flesh)
-        canvas.paint(flesh, 48 + 5 * tint[2], grain=10, length=14.0)
+        canvas.paint(flesh, 48 + 5 * tint[2], grain=10, length=14.0, over=fat)
         self._planes(canvas, flesh, cavity)
         self._armpits(canvas, flesh)
         for rows, plane in self.muscles:
