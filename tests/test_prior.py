@@ -356,7 +356,7 @@ def test_bundled_priors_load_and_denoise():
 
 
 def test_a_prior_of_another_quantity_is_refused():
-    with pytest.raises(InputError, match="another quantity.*found HU.*expected a.u.") as caught:
+    with pytest.raises(InputError, match=r"another quantity.*found HU.*expected a.u.") as caught:
         check_compatible(card(quantity="HU"), "a.u.", [0.0, 1.0])
     assert caught.value.exit_code == 3
 
