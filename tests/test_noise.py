@@ -87,6 +87,22 @@ def test_correlation_along_z_is_as_documented(correlation: float):
         assert found == pytest.approx(expected, abs=0.03)
 
 
+def test_correlated_noise_is_a_weighted_sum_of_the_white_slices_around():
+    """Slice z of the smoothed volume is centred on the white slice of the same number."""
+    noise, z, spread = KeyedNoise(3), 2, 1.5
+    offsets = np.arange(-5, 6)
+    weights = np.exp(-0.5 * (offsets / spread) ** 2)
+    white = np.stack([noise.slice_normal(7, z + offset, (4, 6)) for offset in offsets])
+    expected = np.tensordot(weights / np.sqrt((weights**2).sum()), white, axes=1)
+    np.testing.assert_allclose(noise.volume(7, (5, 4, 6), spread)[z].numpy(), expected, atol=1e-6)
+
+
+def test_the_numbers_of_a_key_never_change():
+    """A seed noted in a report must give the same volume in every release and on every machine."""
+    expected = [-0.02759512, 0.30230352, 0.96443915]
+    np.testing.assert_allclose(KeyedNoise(2024, sample=3).slice_normal(5, 7, (3,)), expected, rtol=1e-6)
+
+
 def test_white_in_the_plane():
     """Neighbours in a slice are independent also where slices are correlated; standard error 1 / sqrt(9600)."""
     x = KeyedNoise(0).volume(0, (6, *PLANE), 2.0)
