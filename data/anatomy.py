@@ -152,7 +152,7 @@ def _draw(canvas: Canvas, body: Body, table: bool, texture: bool) -> None:
     person, torso = body.person, body.torso
     if table:
         _couch(canvas, person, torso)
-        if canvas.z[-1] > 140:
+        if canvas.reaches(150, 330):
             _head_rest(canvas, body)
     skin, flesh = torso.envelope(canvas)
     if table:

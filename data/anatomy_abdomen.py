@@ -187,12 +187,12 @@ class Abdomen:
 
     def fill(self, canvas: Canvas, cavity: Region, above: Region) -> None:
         """Visceral fat, in which everything else lies."""
-        if canvas.z[0] <= -130:
+        if canvas.reaches(-620, -150):
             canvas.paint(cavity.outside(above, 2.0), -103, grain=9, length=20.0)
 
     def paint(self, canvas: Canvas, cavity: Region, above: Region) -> None:
         """Draw everything between the diaphragm and the floor of the pelvis, back to front."""
-        if canvas.z[0] > -130:
+        if not canvas.reaches(-620, -150):
             return
         belly = cavity.outside(above, 2.0)
         canvas.tubes(self.mesentery, self.level(35, 110, 130), within=belly)
@@ -249,7 +249,7 @@ class Abdomen:
         canvas.paint(canvas.region(self.cysts).inside(belly, 2.0), 7)
 
     def _paint_pelvis(self, canvas: Canvas, belly: Region) -> None:
-        if canvas.z[0] > -450:
+        if not canvas.reaches(-620, -460):
             return
         perineum = [ellipsoid((0, 2, -580), (24, 40, 22)), ellipsoid((0, -18, -560), (11, 13, 20))]
         canvas.paint(canvas.region(perineum, blend=8.0, bump=2.0), 48)

@@ -225,6 +225,11 @@ class Canvas:
         )
         return z, y, x
 
+    def reaches(self, low: float, high: float) -> bool:
+        """Whether anything between two heights can show on this canvas."""
+        margin = 3 * max(self.spacing) + 25  # soft edges, blends and bumps
+        return bool(self.z[0] <= high + margin and self.z[-1] >= low - margin)
+
     @property
     def whole(self) -> tuple[slice, slice, slice]:
         """The box of the whole canvas."""

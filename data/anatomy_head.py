@@ -295,7 +295,7 @@ class Head:
 
     def paint(self, canvas: Canvas, skin: Region, flesh: Region, cortex: float) -> None:
         """Draw the head inside its skin."""
-        if canvas.z[-1] < 70:
+        if not canvas.reaches(80, 340):
             return
         self._paint_soft(canvas, skin, flesh)
         inner = canvas.region(self.cavity, blend=22.0, bump=1.0, length=40.0, reach=14.0)

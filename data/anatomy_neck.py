@@ -85,7 +85,7 @@ class Neck:
 
     def paint(self, canvas: Canvas, skin: Region) -> None:
         """Everything but the airway, before the bones."""
-        if canvas.z[-1] < 10 or canvas.z[0] > 180:
+        if not canvas.reaches(10, 180):
             return
         inside = skin.grown(-4.0)
         canvas.paint(
@@ -100,7 +100,7 @@ class Neck:
 
     def paint_airway(self, canvas: Canvas) -> None:
         """Larynx and pharynx, after the bones."""
-        if canvas.z[-1] < 40 or canvas.z[0] > 180:
+        if not canvas.reaches(45, 140):
             return
         wall = canvas.region(self.airway, blend=2.0, bump=0.8, length=10.0)
         canvas.paint(wall, 48, inset=-3.0)

@@ -137,7 +137,7 @@ class Pelvis:
 
     def paint_muscles(self, canvas: Canvas, torso: Torso, flesh: Region) -> None:
         """Psoas, iliacus, the glutei and the thighs."""
-        if canvas.z[0] > -240:
+        if not canvas.reaches(-800, -250):
             return
         for rows in self.muscles:
             for side in (rows, mirror(rows)):
@@ -145,7 +145,7 @@ class Pelvis:
 
     def paint_bones(self, canvas: Canvas, cortex: float, marrow: float) -> None:
         """Hip bones, sacrum and femora."""
-        if canvas.z[0] > -370:
+        if not canvas.reaches(-800, -375):
             return
         head = canvas.region(self.femur, blend=5.0, reach=4.0)
         hip = canvas.region(self.wings + self.rami)

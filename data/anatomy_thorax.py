@@ -133,7 +133,7 @@ class Thorax:
         Returns the distance to the diaphragm, for the organs below it, and the lungs, which come last.
         """
         above = self.above_floor(canvas)
-        if canvas.z[-1] < -320 or canvas.z[0] > 80:
+        if not canvas.reaches(-320, 75):
             return above, None
         lung, sac = self.lungs(canvas, cavity, above)
         self._paint_middle(canvas, cavity, above)
