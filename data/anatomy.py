@@ -72,13 +72,15 @@ def anatomy(
     the same point, so the same seed shows the same anatomy at every resolution. ``table`` adds a couch and a blanket,
     ``texture`` the fine irregularity of tissue. Outside body and couch the value is exactly -1000.
 
-    Raises UsageError for an unknown kind, InputError for a shape or spacing that is no grid.
+    Raises UsageError for an unknown kind, InputError for a negative seed and a shape or spacing that is no grid.
 
     >>> anatomy("thorax", (8, 16, 16), seed=1).quantity
     'HU'
     """
     view = views.get(kind)
     shape, spacing = _grid(shape, spacing)
+    if seed < 0:
+        raise InputError("a seed is not negative", found=seed)
     person = Person.from_seed(seed)
     if view.arms_up is not None:
         person.arms_up = view.arms_up
@@ -193,10 +195,10 @@ def _couch(canvas: Canvas, person: Person, torso: Torso) -> None:
     foam = np.maximum(np.maximum(torso.couch_level - 1 - y, y - top), np.abs(x) - wide * 0.92)
     end = canvas.z[:, None, None] - 145.0
     canvas.paint(canvas.field(np.maximum(foam[None], end)), float(rng.uniform(-965, -900)))
-    canvas.paint(canvas.field(np.maximum(d[None], end)), float(rng.uniform(-350, -60)))
-    canvas.paint(
-        canvas.field(np.maximum(d[None], end)), float(rng.uniform(-960, -900)), inset=float(rng.uniform(1.2, 2.6))
-    )
+    shell, core, skin = (float(rng.uniform(a, b)) for a, b in ((-350, -60), (-960, -900), (1.2, 2.6)))
+    board = canvas.field(np.maximum(d[None], end))
+    canvas.paint(board, shell)
+    canvas.paint(board, core, inset=skin, over=shell)
 
 
 def _head_rest(canvas: Canvas, body: Body) -> None:

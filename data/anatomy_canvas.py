@@ -21,7 +21,7 @@ AIR = -1000.0
 
 # where a row holds components along x, by kind
 _MIRRORED = {
-    kernels.ELLIPSOID: [7, 10, 13, 16], kernels.BOX: [7, 10, 13, 16], kernels.DRUM: [7, 10, 13, 16],
+    kernels.ELLIPSOID: [7, 10, 13, 16], kernels.DRUM: [7, 10, 13, 16],
     kernels.TRIANGLE: [7, 10, 13], kernels.BLADE: [7, 10, 13], kernels.CAPSULE: [7, 10],
 }  # fmt: skip
 
@@ -61,11 +61,6 @@ def _oriented(
 def ellipsoid(centre: Point, radii: Point, axes: np.ndarray | None = None) -> np.ndarray:
     """Ellipsoid of the given radii along its local axes (rows of ``axes``)."""
     return _oriented(kernels.ELLIPSOID, centre, radii, axes)
-
-
-def box(centre: Point, half: Point, rounding: float, axes: np.ndarray | None = None) -> np.ndarray:
-    """Box of the given half-sizes with rounded edges."""
-    return _oriented(kernels.BOX, centre, half, axes, rounding)
 
 
 def drum(centre: Point, half: Point, axes: np.ndarray, waist: float = 0.08, hollow: float = 0.15) -> np.ndarray:
@@ -177,10 +172,6 @@ class Region:
     def outside(self, other: Region, margin: float = 0.0, blend: float = 0.0) -> Region:
         """The part at least ``margin`` mm away from another region."""
         return Region(self.box, _maximum(self.distance, np.float32(margin) - self._part(other), blend))
-
-    def joined(self, other: Region, blend: float = 0.0) -> Region:
-        """The union, on this region's box."""
-        return Region(self.box, -_maximum(-self.distance, -self._part(other), blend))
 
 
 def _maximum(a: np.ndarray, b: np.ndarray, blend: float) -> np.ndarray:

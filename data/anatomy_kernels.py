@@ -11,7 +11,7 @@ import numba
 import numpy as np
 
 ROW = 26
-ELLIPSOID, CAPSULE, BLADE, DRUM, TRIANGLE, BOX = 0.0, 1.0, 2.0, 3.0, 4.0, 5.0
+ELLIPSOID, CAPSULE, BLADE, DRUM, TRIANGLE = 0.0, 1.0, 2.0, 3.0, 4.0
 LATTICE = 32
 
 _jit = numba.njit(cache=True, nogil=True)
@@ -134,18 +134,6 @@ def _triangle(p: np.ndarray, x: float, y: float, z: float) -> float:
 
 
 @_jit
-def _box(p: np.ndarray, x: float, y: float, z: float) -> float:
-    """A box of half-sizes p[19..21] with edges rounded by p[22]."""
-    dx, dy, dz = x - p[7], y - p[8], z - p[9]
-    outside, inside = 0.0, -1e9
-    for i in range(3):
-        q = abs(p[10 + 3 * i] * dx + p[11 + 3 * i] * dy + p[12 + 3 * i] * dz) - (p[19 + i] - p[22])
-        outside += max(q, 0.0) ** 2
-        inside = max(inside, q)
-    return np.sqrt(outside) + min(inside, 0.0) - p[22]
-
-
-@_jit
 def solid_distance(p: np.ndarray, x: float, y: float, z: float) -> float:
     """Signed distance from a point to the solid of one row."""
     kind = p[0]
@@ -157,9 +145,7 @@ def solid_distance(p: np.ndarray, x: float, y: float, z: float) -> float:
         return _blade(p, x, y, z)
     if kind == DRUM:
         return _drum(p, x, y, z)
-    if kind == TRIANGLE:
-        return _triangle(p, x, y, z)
-    return _box(p, x, y, z)
+    return _triangle(p, x, y, z)
 
 
 @_jit

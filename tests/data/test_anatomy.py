@@ -122,6 +122,7 @@ def test_neighbouring_planes_are_alike() -> None:
     [
         ({"kind": "thorx"}, UsageError),
         ({"kind": "thorax", "shape": (4, 4)}, InputError),
+        ({"kind": "thorax", "seed": -1}, InputError),
         ({"kind": "thorax", "shape": (4, 0, 4)}, InputError),
         ({"kind": "thorax", "spacing": (1.0, -1.0, 1.0)}, InputError),
         ({"kind": "thorax", "spacing": (1.0, float("nan"), 1.0)}, InputError),
