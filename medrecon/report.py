@@ -147,9 +147,10 @@ def _gain(data: ReportData) -> str:
     if "psnr" not in result or "psnr" not in baseline:
         return ""
     gain = result["psnr"] - baseline["psnr"]
-    return (
-        f" Against the truth it is {abs(gain):.1f} dB {'better' if gain >= 0 else 'worse'} than {data.baseline_method}."
-    )
+    if abs(gain) < 0.05:
+        return f" Against the truth it is as good as {data.baseline_method}."
+    word = "better" if gain > 0 else "worse"
+    return f" Against the truth it is {abs(gain):.1f} dB {word} than {data.baseline_method}."
 
 
 def _head(data: ReportData) -> str:

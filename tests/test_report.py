@@ -124,6 +124,8 @@ def test_verdict(data: ReportData, discrepancy: float | None, known: bool, level
 def test_verdict_says_when_the_baseline_was_better(data: ReportData) -> None:
     worse = {"result": {"psnr": 30.0}, "baseline": {"psnr": 33.0}}
     assert "3.0 dB worse than tv" in verdict(replace(data, metrics=worse))[2]
+    equal = {"result": {"psnr": 30.01}, "baseline": {"psnr": 30.02}}
+    assert "as good as tv" in verdict(replace(data, metrics=equal))[2]
 
 
 def test_volumes_on_other_grids_are_refused(data: ReportData) -> None:

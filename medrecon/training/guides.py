@@ -84,7 +84,7 @@ def sparse_view_ct(truth: Volume, rng: np.random.Generator, views: int | None = 
     attenuation = torch.from_numpy(truth.to_quantity("1/mm").array).clamp_min(0)
     data = simulate_ct(attenuation, geometry, noise, seed=int(rng.integers(2**31)))
     problem = Problem(CTOperator(geometry), data, grid, quantity="1/mm", noise_model=noise, lower_bound=0.0)
-    weight = math.exp(rng.uniform(math.log(0.006), math.log(0.05)))  # the automatic one starts at 0.012
+    weight = math.exp(rng.uniform(math.log(0.003), math.log(0.05)))  # the automatic one starts at 0.012
     method = TV() if rng.random() < _AUTOMATIC else TV(weight=weight, iterations=60, cg_iterations=15)
     system, keyed = problem.system(), KeyedNoise(0)
     state = method.init(system, keyed)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,9 +14,10 @@ from medrecon.data import write
 
 
 @pytest.fixture
-def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Run]:
     """Run a command with its files in an empty folder."""
     monkeypatch.chdir(tmp_path)
+    before = signal.getsignal(signal.SIGTERM)  # `main` takes it over for the rest of its process
 
     def command(*words: object) -> Answer:
         capfd.readouterr()
@@ -23,7 +26,8 @@ def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_
         captured = capfd.readouterr()
         return Answer(int(end.value.code or 0), captured.out, captured.err)
 
-    return command
+    yield command
+    signal.signal(signal.SIGTERM, before)
 
 
 @pytest.fixture

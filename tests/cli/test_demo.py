@@ -56,5 +56,5 @@ def test_demo_in_full(run: Run) -> None:
     summary = answer.json()["ct"]
     figures = summary["metrics"]
     assert figures[summary["method"]]["psnr"] > figures["fbp"]["psnr"] + 6
-    assert 0.6 < summary["discrepancy"] < 1.25
+    assert 0.6 < summary["discrepancy"] < 2.0  # beyond that the report's verdict is "poor"
     assert (Path("shown") / "report.html").stat().st_size < 10e6

@@ -209,6 +209,7 @@ def test_what_couples_slices():
     assert not free.H.couples_slices
     assert not free.gram.couples_slices
     assert coupled.gram.couples_slices
+    assert (2.0 * coupled).couples_slices
     assert (free.gram + MatrixOperator(torch.eye(32), (2, 4, 4), (2, 4, 4))).couples_slices
 
 

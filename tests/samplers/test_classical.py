@@ -144,6 +144,25 @@ def test_the_automatic_weight_brings_the_residual_near_the_noise(sigma: float):
     assert last.stats["weight"] > 0
 
 
+def test_the_dual_survives_a_move_of_the_weight():
+    """ADMM keeps duals divided by rho, and rho follows the weight: weight times dual is what must not jump."""
+    made, automatic = system(sigma=0.3), make_sampler("tv", {})
+    for state in states(automatic, made, KeyedNoise(0)):
+        if automatic.done(state):
+            break
+        weight = float(state.tensors["weight"])
+        moved = automatic.step(made, state, KeyedNoise(0))
+        stayed = make_sampler("tv", {"weight": weight}).step(made, state, KeyedNoise(0))
+        for name in ("dual0", "dual1"):
+            torch.testing.assert_close(
+                moved.tensors[name] * float(moved.tensors["weight"]),
+                stayed.tensors[name] * weight,
+                rtol=1e-5,
+                atol=1e-9,
+            )
+    assert weight != pytest.approx(float(next(states(automatic, made, KeyedNoise(0))).tensors["weight"]))
+
+
 def test_a_given_weight_stays():
     last = run(make_sampler("tv", {"weight": 0.003}), system())
     assert last.stats["weight"] == 0.003
