@@ -152,6 +152,14 @@ class System:
         size = float(torch.linalg.vector_norm(self.y))
         return residual / size if size > 0 else residual
 
+    def data_error(self, model_error: float) -> float:
+        """Standard deviation of a whitened datum: noise, and a model error relative to the data's root mean square.
+
+        Never zero: data without a noise model still have rounding.
+        """
+        size = float(torch.linalg.vector_norm(self.y)) / self.data_count**0.5
+        return max((self.noise_level**2 + (model_error * size) ** 2) ** 0.5, 1e-6 * size, 1e-12)
+
     def fingerprint(self) -> tuple[float, ...]:
         """A few numbers that change with operator, geometry, noise model, units or bounds; equal up to rounding."""
         back = self.back_projection

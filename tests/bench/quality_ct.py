@@ -85,6 +85,7 @@ def main() -> None:
     parser.add_argument("--prior", default="ct")
     parser.add_argument("--methods", nargs="+", default=["fbp", "tv", "pnp"], help="name or name:key=value,key=value")
     parser.add_argument("--samples", type=int, default=1)
+    parser.add_argument("--keep", type=Path, help="folder for the total-variation volumes that guide the prior")
     parser.add_argument("-o", "--output", type=Path, required=True)
     options = parser.parse_args()
     names = options.patients or (TEST_PATIENTS if options.split == "test" else VAL_PATIENTS)
@@ -119,7 +120,7 @@ def _case(options: argparse.Namespace, name: str, views: int, seed: int, done: s
         settings = {k: yaml.safe_load(v) for k, v in (pair.split("=") for pair in text.split(",") if pair)}
         needs = _needs_prior(method)
         if needs and start is None:
-            start = reconstruct(problem, "tv").volume
+            start = _kept(options, name, views, seed, problem) or reconstruct(problem, "tv").volume
         began = time.perf_counter()
         result = reconstruct(
             problem if not needs else _with_prior(problem, prior),
@@ -133,6 +134,8 @@ def _case(options: argparse.Namespace, name: str, views: int, seed: int, done: s
         seconds = time.perf_counter() - began
         if label == "tv" and not settings:
             start = result.volume
+            if options.keep is not None:
+                np.save(_kept_file(options, name, views, seed), start.array)
         figures = compare_volumes(result.volume, truth)
         record = {
             "case": case,
@@ -149,6 +152,18 @@ def _case(options: argparse.Namespace, name: str, views: int, seed: int, done: s
             file.write(json.dumps(record) + "\n")
         line = f"{case}: {figures['psnr']:.2f} dB, ssim {figures['ssim']:.4f}, z {figures['z_roughness']:.2f}"
         sys.stderr.write(f"{line}, disc {result.assessment['discrepancy']:.2f}, {seconds:.1f} s\n")
+
+
+def _kept_file(options: argparse.Namespace, name: str, views: int, seed: int) -> Path:
+    options.keep.mkdir(parents=True, exist_ok=True)
+    return options.keep / f"{options.split}-{Path(name).name}-{views}-{options.photons:g}-{options.slices}-{seed}.npy"
+
+
+def _kept(options: argparse.Namespace, name: str, views: int, seed: int, problem: Problem) -> Volume | None:
+    """The total-variation volume of an earlier run of the same case."""
+    if options.keep is None or not (file := _kept_file(options, name, views, seed)).exists():
+        return None
+    return Volume(np.load(file), problem.geometry, "HU")
 
 
 def _with_prior(problem: Problem, prior: object) -> Problem:
