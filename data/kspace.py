@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from medrecon.data.volume import Geometry
-from medrecon.errors import InputError
 
 AXES = ("z", "y", "x")
 
