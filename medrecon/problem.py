@@ -57,6 +57,8 @@ class Problem:
     regulariser: Regulariser | None = None
     used: Tensor | None = None
     """Data to use: 1 or 0, broadcastable to ``y``; held-out tests set some to 0."""
+    unit: float = 1.0
+    """A bright value of the volume, for data whose scale means nothing (MR): what counts as 1 inside."""
 
     def __post_init__(self) -> None:
         self.op.range.check(self.y, "measured data")
@@ -70,10 +72,12 @@ class Problem:
         """The problem in units of the prior, whitened, with an operator of norm one."""
         scale, offset = self._units()
         whitener = self.noise_model.weights(self.y).sqrt() if self.noise_model else torch.ones_like(self.y)
-        data_count = self.y.numel()
+        data_count = int(getattr(self.op, "data_count", self.y.numel()))
         if self.used is not None:
             whitener = whitener * self.used
-            data_count = int(self.used.expand_as(self.y).sum())
+            data_count = round(data_count * float(self.used.expand_as(self.y).mean()))
+        elif bool((whitener == whitener.flatten()[0]).all()):
+            whitener = whitener.flatten()[0].item()  # a number lets the operator use its short way to A'A
         residual = self.y if offset == 0 else self.y - self.op(torch.full(self.op.domain.shape, offset))
         length = abs(scale) * Composition(Diagonal(self.op.range, whitener), self.op).norm()
         if not length > 0:
@@ -97,8 +101,8 @@ class Problem:
         if self.prior is not None:
             card = self.prior.card
             factor, shift = affine_between(card.quantity, self.quantity, self.water)
-            return factor * card.scale, factor * card.offset + shift
-        return (self.water, 0.0) if self.quantity == "1/mm" else (1.0, 0.0)
+            return self.unit * factor * card.scale, self.unit * (factor * card.offset + shift)
+        return (self.water, 0.0) if self.quantity == "1/mm" else (self.unit, 0.0)
 
 
 @dataclass(frozen=True, eq=False)

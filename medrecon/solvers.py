@@ -175,7 +175,7 @@ def least_squares_gram(op: LinearOperator, damping: float = 0.0) -> Callable[[Te
     """``x -> A'A x + damping * x``."""
 
     def apply(x: Tensor) -> Tensor:
-        total = op.adjoint(op(x))
+        total = op.normal(x)
         return total.add_(x, alpha=damping) if damping else total
 
     return apply

@@ -6,11 +6,12 @@ import pytest
 import torch
 
 import medrecon.physics.ct  # registers the CT operators
+import medrecon.physics.mri  # and those of MRI
 from helpers.operators import MaskedHartley, MatrixOperator, SliceProjector, as_matrix
 from medrecon.errors import InputError
 from medrecon.physics.linop import Diagonal, Identity, LinearOperator, Space, operators, stack
 
-_ = medrecon.physics.ct
+_ = medrecon.physics.ct, medrecon.physics.mri
 
 
 def random_matrix(rows: int, columns: int, dtype: torch.dtype, seed: int = 0) -> torch.Tensor:
@@ -217,11 +218,18 @@ def test_what_couples_slices():
     "entry", [e for e in operators if not e.meta["example"]().couples_slices], ids=lambda e: e.name
 )
 def test_an_operator_that_says_so_keeps_slices_apart(entry):
-    """A change of the first slice reaches the data of the first slice alone."""
+    """A change of the first slice reaches, through the data, the first slice alone."""
     op = entry.meta["example"]()
     x = signed(op.domain, 1)
     changed = x.clone()
-    changed[0] += 1
-    difference = op(changed) - op(x)
-    reached = difference.abs().amax(dim=(0, 2)) > 0
-    assert reached.tolist() == [True] + [False] * (x.shape[0] - 1)
+    changed.select(-3, 0).add_(1)
+    back = op.adjoint(op(changed) - op(x)).abs().movedim(-3, 0).reshape(x.shape[-3], -1)
+    reached = back.amax(dim=1) > 0
+    assert reached.tolist() == [True] + [False] * (x.shape[-3] - 1)
+
+
+def test_the_normal_operator_is_forward_then_adjoint(op: LinearOperator):
+    """Operators may take a shorter way; finufft's own accuracy, 1e-6, shows in one that goes by convolution."""
+    x = signed(op.domain, 1)
+    expected = op.adjoint(op(x))
+    assert length(op.normal(x) - expected) <= 10 * tolerance(op) * length(expected)
