@@ -7,19 +7,24 @@ disk or a `kill -9` leaves the old file as it was.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
+import platform
 import re
 import secrets
 import stat
+import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
 from medrecon.errors import MedreconError, UsageError
 
-_TEMPORARY = re.compile(r"^\.(.+)\.[0-9a-f]{12}\.part$")
+_TEMPORARY = re.compile(r"^\.(?P<name>.+)\.(?P<host>[0-9a-f]{8})-(?P<process>[0-9]+)-[0-9a-f]{8}\.part$")
+_ABANDONED_SECONDS = 24 * 3600.0
 
 _READABLE_ERRORS = {
     errno.ENOSPC: "the disk is full",
@@ -79,13 +84,15 @@ class Transaction:
         target = Path(path)
         replace = self._overwrite if replace is None else replace
         check_target(target, overwrite=replace)
-        temporary = target.with_name(f".{target.name[-180:]}.{secrets.token_hex(6)}.part")
+        temporary = _temporary_name(target)
+        _remove_abandoned(temporary)
         self._staged.append((temporary, target))
         try:
+            mode = _mode_for(target, temporary)
             writer(temporary)
             with temporary.open("rb+") as handle:
                 os.fsync(handle.fileno())
-            _keep_mode(target, temporary)
+            temporary.chmod(mode)
         except OSError as error:
             raise _explained(error, target) from error
         return temporary
@@ -142,7 +149,7 @@ def check_target(path: str | Path, *, overwrite: bool) -> None:
 
 def final_name(path: Path) -> str:
     """The name that a temporary file will have: writers go by its suffix and name it in errors."""
-    return _TEMPORARY.sub(r"\1", path.name)
+    return _TEMPORARY.sub(r"\g<name>", path.name)
 
 
 def sha256_of_file(path: str | Path) -> str:
@@ -168,10 +175,58 @@ def _rename_to_free_name(temporary: Path, target: Path) -> None:
         temporary.unlink()
 
 
-def _keep_mode(target: Path, temporary: Path) -> None:
-    """Give the new file the permissions of the file that it replaces."""
+def _temporary_name(target: Path) -> Path:
+    """A hidden name beside the target that says which process writes it, on which machine."""
+    return target.with_name(f".{target.name[-180:]}.{_host()}-{os.getpid()}-{secrets.token_hex(4)}.part")
+
+
+def _host() -> str:
+    return f"{zlib.crc32(platform.node().encode()):08x}"
+
+
+def _remove_abandoned(temporary: Path) -> None:
+    """Remove what killed writers of the same target left: their process is gone, or they stand still since a day.
+
+    Writers that may be alive are left alone, those on other machines included. What cannot be removed stays.
+    """
+    name = final_name(temporary)
+    with contextlib.suppress(OSError), os.scandir(temporary.parent) as entries:
+        for entry in entries:
+            match = _TEMPORARY.match(entry.name)
+            if match is None or match["name"] != name or not entry.is_file(follow_symlinks=False):
+                continue
+            gone = match["host"] == _host() and not _runs(int(match["process"]))
+            if gone or time.time() - entry.stat(follow_symlinks=False).st_mtime > _ABANDONED_SECONDS:
+                Path(entry.path).unlink(missing_ok=True)
+
+
+def _runs(process: int) -> bool:
+    """Whether a process of this number runs on this machine; true where the system does not tell."""
+    if os.name == "nt":  # there, signal 0 ends the process
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _mode_for(target: Path, temporary: Path) -> int:
+    """Permissions of the file that will be replaced; of a new file what the user's umask, or the folder, gives it.
+
+    Some writers (safetensors) make files that only their owner can read, whatever the umask says.
+    """
     if target.is_file() and not target.is_symlink():
-        temporary.chmod(stat.S_IMODE(target.stat().st_mode))
+        return stat.S_IMODE(target.stat().st_mode)
+    # made and removed, because asking for the umask means setting it, for all threads
+    descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+    try:
+        return stat.S_IMODE(os.fstat(descriptor).st_mode)
+    finally:
+        os.close(descriptor)
+        temporary.unlink()
 
 
 def _synchronise_folder(folder: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from medrecon.data.atomic import Transaction, atomic_write, check_target, final_name, sha256_of_file
+from medrecon.data.atomic import Transaction, _temporary_name, atomic_write, check_target, final_name, sha256_of_file
 from medrecon.errors import MedreconError, UsageError
 
 
@@ -229,3 +229,77 @@ def test_companion_of_a_file_that_appears_meanwhile_is_kept(tmp_path):
 def test_sha256_of_file(tmp_path):
     (tmp_path / "a").write_bytes(b"abc")
     assert sha256_of_file(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+# --- permissions, and what killed writers leave ------------------------------------------------------------------
+
+
+def private(path: Path) -> None:
+    """What safetensors does: a file that only its owner can read."""
+    os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+    path.chmod(0o600)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no umask")
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600), (0o002, 0o664)])
+@pytest.mark.parametrize("writer", [private, lambda path: path.write_bytes(b"x")])
+def test_new_files_have_the_permissions_that_the_umask_leaves(tmp_path, umask, mode, writer):
+    before = os.umask(umask)
+    try:
+        with Transaction() as both:
+            both.write(tmp_path / "a", writer)
+            both.write(tmp_path / "a.json", writer)
+            both.commit()
+    finally:
+        os.umask(before)
+    assert [(tmp_path / name).stat().st_mode & 0o777 for name in ("a", "a.json")] == [mode, mode]
+    assert names(tmp_path) == ["a", "a.json"]
+
+
+def write_a(folder: Path) -> None:
+    atomic_write(folder / "a", lambda path: path.write_bytes(b"new") and None, overwrite=True)
+
+
+def test_the_next_write_removes_what_a_killed_writer_left(tmp_path):
+    code = (
+        "import os, sys; from pathlib import Path; from medrecon.data.atomic import atomic_write\n"
+        "def die(path): path.write_bytes(b'half'); os.kill(os.getpid(), 9)\n"
+        "atomic_write(Path(sys.argv[1]), die)"
+    )
+    folder = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "a")], cwd=folder, timeout=60, check=False)
+    assert done.returncode == -signal.SIGKILL
+    (leftover,) = names(tmp_path)
+    assert leftover.startswith(".a.") and leftover.endswith(".part")
+    atomic_write(tmp_path / "b", lambda path: path.write_bytes(b"b") and None)
+    assert names(tmp_path) == [leftover, "b"]  # that of another target
+    write_a(tmp_path)
+    assert names(tmp_path) == ["a", "b"]
+
+
+def test_parts_of_writers_that_may_live_are_kept(tmp_path):
+    """This process's own, one of another machine, and names that only look alike."""
+    ours = _temporary_name(tmp_path / "a").name
+    elsewhere = f".a.{'0' * 8}-{2**22 + 1}-00000000.part"  # beyond the largest number of a process
+    here = ours.split(".")[2].split("-")[0]
+    kept = [ours, elsewhere, f".aa.{here}-{2**22 + 1}-00000000.part", f".a.{here}.part", ".a.part", "a.part"]
+    for name in kept:
+        (tmp_path / name).write_bytes(b"x")
+    dead = tmp_path / f".a.{here}-{2**22 + 1}-00000000.part"
+    dead.write_bytes(b"x")
+    write_a(tmp_path)
+    assert names(tmp_path) == sorted([*kept, "a"])
+
+
+def test_parts_that_stand_still_for_a_day_are_removed_whoever_wrote_them(tmp_path):
+    young, old = (tmp_path / f".a.{digit * 8}-1-{digit * 8}.part" for digit in "01")
+    for path, hours in ((young, 23), (old, 25)):
+        path.write_bytes(b"x")
+        os.utime(path, (time.time() - hours * 3600,) * 2)
+    write_a(tmp_path)
+    assert names(tmp_path) == sorted(["a", young.name])
+
+
+def test_temporary_names_lead_back_to_the_target(tmp_path):
+    for name in ("a.nii.gz", "b", "c.part", ".hidden"):
+        assert final_name(_temporary_name(tmp_path / name)) == name
