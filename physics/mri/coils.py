@@ -1,0 +1,96 @@
+"""Receive coils as a set: noise pre-whitening and compression to fewer virtual coils.
+
+Arrays are ``(coils, ...)``; whatever is done to the data is done to a separate calibration with the same matrix.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from medrecon.errors import InputError
+from medrecon.physics.mri.fourier import centred_fft, centred_ifft, cropped, embedded
+
+
+def mixed(matrix: Tensor, data: Tensor) -> Tensor:
+    """``matrix`` (virtual coils, coils) applied to ``(coils, ...)``."""
+    return (matrix.to(data.dtype) @ data.reshape(data.shape[0], -1)).reshape(-1, *data.shape[1:])
+
+
+def whitening_matrix(covariance: Tensor) -> tuple[Tensor, float]:
+    """Matrix that makes the noise of all coils independent and equal, and the level that it then has.
+
+    ``covariance`` is ``E[n n^H] / 2``, complex ``(coils, coils)``. The matrix is the inverse of its Cholesky factor
+    times the geometric mean of the coils' levels, so that data keep their units; equal independent coils stay as they
+    are. The level is the standard deviation of the real, and of the imaginary, part of a sample.
+
+    Raises InputError unless the covariance is Hermitian and positive definite.
+    """
+    c = covariance.to(torch.complex128)
+    if c.ndim != 2 or c.shape[0] != c.shape[1] or not torch.allclose(c, c.conj().T, rtol=1e-4, atol=0):
+        raise InputError("a noise covariance is a Hermitian matrix of the coils", found=tuple(covariance.shape))
+    factor, failed = torch.linalg.cholesky_ex(c)
+    if int(failed) or not bool(torch.isfinite(torch.view_as_real(factor)).all()):
+        raise InputError(
+            "the noise covariance is not positive definite",
+            hint="Is a coil without signal among them, or is the noise scan shorter than the number of coils?",
+        )
+    level = float(factor.diagonal().real.log().mean().exp())
+    identity = torch.eye(len(c), dtype=c.dtype)
+    return level * torch.linalg.solve_triangular(factor, identity, upper=False), level
+
+
+def noise_covariance(noise: Tensor) -> Tensor:
+    """``E[n n^H] / 2`` of a noise scan ``(coils, samples)``."""
+    noise = noise.reshape(noise.shape[0], -1).to(torch.complex128)
+    if noise.shape[1] < noise.shape[0]:
+        raise InputError("a noise scan has fewer samples than coils", found=tuple(noise.shape))
+    return noise @ noise.conj().T / (2 * noise.shape[1])
+
+
+def compression_matrix(data: Tensor, count: int) -> Tensor:
+    """The ``count`` combinations of coils with the most energy in ``data``, ``(count, coils)``; Huang et al. 2008.
+
+    Rows are orthonormal: white noise stays white.
+    """
+    if not 1 <= count <= data.shape[0]:
+        raise InputError("number of virtual coils", found=count, expected=f"1 to {data.shape[0]}")
+    flat = data.reshape(data.shape[0], -1).to(torch.complex128)
+    _, vectors = torch.linalg.eigh(flat @ flat.conj().T)
+    return vectors.flip(1)[:, :count].conj().T.contiguous()
+
+
+def compressed_geometrically(data: Tensor, calibration: Tensor, count: int, axis: int) -> tuple[Tensor, Tensor]:
+    """Geometric compression: another matrix at each position along the readout; Zhang et al. 2013.
+
+    Parameters
+    ----------
+    data
+        k-space ``(coils, z, y, x)``, fully sampled along ``axis`` (0, 1 or 2 of z, y, x).
+    calibration
+        Its fully sampled centre, ``(coils, z, y, x)``; embedded along the readout to the data's length.
+
+    Returns
+    -------
+    tuple
+        Virtual coils of data (k-space again) and of calibration (on the data's readout length). Matrices of
+        neighbouring positions are aligned by a unitary rotation, so that virtual coils vary smoothly.
+    """
+    n = data.shape[1 + axis]
+    images = centred_ifft(data, (1 + axis,)).movedim(1 + axis, 0)
+    moved = calibration.movedim(1 + axis, -1)
+    longer = embedded(moved, (n,)) if moved.shape[-1] < n else cropped(moved, (n,))
+    reference = centred_ifft(longer, (longer.ndim - 1,)).movedim(-1, 0)
+    bases = [compression_matrix(reference[position], count) for position in range(n)]
+    order = [*range(n // 2, n), *range(n // 2 - 1, -1, -1)]
+    for position in order[1:]:
+        neighbour = bases[position - 1 if position > n // 2 else position + 1]
+        # Closest basis of the same space: polar factor of the product (their equations 4 and 5)
+        left, _, right = torch.linalg.svd(neighbour @ bases[position].conj().T)
+        bases[position] = left @ right @ bases[position]
+
+    def applied(positions: Tensor) -> Tensor:
+        out = torch.stack([mixed(basis, part) for basis, part in zip(bases, positions, strict=True)])
+        return centred_fft(out.movedim(0, 1 + axis).contiguous(), (1 + axis,))
+
+    return applied(images), applied(reference)
