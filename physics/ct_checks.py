@@ -50,11 +50,21 @@ def slice_radius(shape: Sequence[int], spacing: Sequence[float]) -> float:
     return 0.5 * math.hypot(shape[1] * spacing[1], shape[2] * spacing[2])
 
 
-def covering_columns(half_width: float, pitch: float) -> int:
-    """Number of columns that reach ``half_width`` mm to either side."""
+def narrowest_side(shape: Sequence[int], spacing: Sequence[float]) -> float:
+    """Shorter side of a slice, mm."""
+    return min(n * s for n, s in zip(shape[1:], spacing[1:], strict=True))
+
+
+def covering_columns(half_width: float, pitch: float, narrowest: float) -> int:
+    """Number of columns that reach ``half_width`` mm to either side.
+
+    Odd where the slice is no wider than a column, ``narrowest`` mm: an even number has no column in the middle, and
+    its two central rays would pass the slice on either side.
+    """
     if not math.isfinite(half_width):
         raise InputError("detector_offset and rotation_shift must be finite", found=half_width, expected="millimetres")
-    return math.ceil(2 * half_width / as_positive("detector column spacing", pitch) - 1e-9) + 1
+    count = math.ceil(2 * half_width / as_positive("detector column spacing", pitch) - 1e-9) + 1
+    return count | 1 if narrowest <= pitch * (1 + 1e-9) else count
 
 
 def view_angles(

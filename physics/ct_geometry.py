@@ -36,6 +36,7 @@ from medrecon.physics.ct_checks import (
     as_positive,
     check_distances,
     covering_columns,
+    narrowest_side,
     slice_radius,
     view_angles,
 )
@@ -105,7 +106,7 @@ class CTGeometry:
         pitch = min(spacing[1:]) if column_spacing is None else column_spacing
         if columns is None:
             margin = abs(detector_offset) + abs(rotation_shift)
-            columns = covering_columns(slice_radius(shape, spacing) + margin, pitch)
+            columns = covering_columns(slice_radius(shape, spacing) + margin, pitch, narrowest_side(shape, spacing))
         return cls(
             kind="parallel",
             angles=view_angles(n_views, arc, start, angles),
@@ -150,7 +151,8 @@ class CTGeometry:
             reach = min(0.999, (slice_radius(shape, spacing) + abs(rotation_shift)) / source_origin)
             half_angle = math.asin(reach)
             half_width = source_detector * (math.tan(half_angle) if detector == "flat" else half_angle)
-            columns = covering_columns(half_width + abs(detector_offset), pitch)
+            side = narrowest_side(shape, spacing) * source_detector / source_origin
+            columns = covering_columns(half_width + abs(detector_offset), pitch, side)
         return cls(
             kind=kind,
             angles=view_angles(n_views, 2 * math.pi if arc is None else arc, start, angles),
@@ -291,6 +293,10 @@ class CTGeometry:
     def with_slices(self, slices: int) -> CTGeometry:
         """The same geometry for another number of slices."""
         return replace(self, shape=(slices, *self.shape[1:]))
+
+    def with_views(self, views: Sequence[int]) -> CTGeometry:
+        """The same geometry with the views of these indices alone, in this order."""
+        return replace(self, angles=tuple(self.angles[view] for view in views))
 
     def refined(self, grid: int, detector: int) -> CTGeometry:
         """Each pixel of a slice split into ``grid`` x ``grid``, each detector column into ``detector`` parts."""

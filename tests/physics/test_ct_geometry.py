@@ -175,3 +175,41 @@ def test_an_error_says_what_was_found_and_what_to_do():
         parallel(n_views=None, angles=np.arange(0, 180, 1.0))
     assert caught.value.found == "179"
     assert "deg2rad" in (caught.value.hint or "")
+
+
+# --- slices narrower than a column ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pitch", [None, 0.3, 1.0, 1.5, 2.0, 40.0])
+@pytest.mark.parametrize("shape", [(4, 1, 1), (2, 1, 16), (2, 16, 1), (1, 2, 2)], ids=str)
+@pytest.mark.parametrize("detector", [None, "flat", "curved"])
+def test_automatic_columns_see_the_thinnest_slice(
+    shape: tuple[int, int, int], pitch: float | None, detector: str | None
+):
+    """Every view has a ray through the middle of a slice that is narrower than a column."""
+    spacing = (1.0, 1.0, 1.0)
+    angles = [0.0, math.pi / 4, math.pi / 2]
+    if detector is None:
+        geometry = CTGeometry.parallel(shape, spacing, angles=angles, column_spacing=pitch)
+    else:
+        geometry = CTGeometry.fan(shape, spacing, angles=angles, detector=detector, column_spacing=pitch)
+    assert geometry.field_radius >= geometry.radius * (1 - 1e-9)
+    if min(shape[1:]) == 1 and (pitch or 1.0) * 595 / 1085.6 >= 1:
+        assert geometry.columns % 2 == 1
+
+
+def test_ordinary_slices_keep_their_number_of_columns():
+    """The diagonal of 64 x 48 pixels of 1 x 1.5 mm measures 96.3 mm: 97 columns of 1 mm, and one more for the ends."""
+    assert parallel().columns == 98
+
+
+def test_a_chosen_detector_that_passes_a_single_voxel_says_so():
+    """Two columns of 2 mm: their rays run 1 mm to either side of a voxel of 1 mm."""
+    with pytest.raises(InputError, match=r"misses the volume.*1 x 1 mm"):
+        CTGeometry.parallel((4, 1, 1), (1.0, 1.0, 1.0), angles=[0.0], columns=2, column_spacing=2.0)
+
+
+def test_with_views_takes_those_views_alone(geometry: CTGeometry):
+    part = geometry.with_views([5, 2])
+    assert part.angles == (geometry.angles[5], geometry.angles[2])
+    assert part.data_shape == (2, geometry.shape[0], geometry.columns)
