@@ -204,9 +204,11 @@ class System:
 
     @property
     def _background(self) -> float:
+        """Empty space in internal units: air on the Hounsfield scale, zero of anything else."""
         assert self.prior is not None
         card = self.prior.card
-        return (card.range[0] - card.offset) / card.scale
+        empty = -1000.0 if card.quantity == "HU" else 0.0  # card.range[0] may be fat, or below air
+        return (empty - card.offset) / card.scale
 
     @cached_property
     def _flips(self) -> list[int]:

@@ -279,7 +279,7 @@ def large(rows: slice, columns: slice, background: float = 0.0, function=lambda 
     """A volume of 100 x 90 pixels that is occupied in a box of one of its slices."""
     shape = (2, 100, 90)
     matrix = MatrixOperator(torch.ones(1, 18000), shape, (1,))
-    prior = FunctionPrior(function, range=(background, 2.0))
+    prior = FunctionPrior(function, offset=-background, range=(0.3, 2.0))  # 0 a.u. is empty, not where the range begins
     problem = Problem(matrix, torch.ones(1), Geometry.from_spacing(shape, (1, 1, 1)), prior=prior)
     return replace(problem.system(), start=boxed(shape, rows, columns) + background)
 
@@ -310,6 +310,25 @@ def test_outside_the_region_the_prior_answers_its_background():
     outside = torch.ones(100, 90, dtype=torch.bool)
     outside[rows, columns] = False
     assert (clean[:, outside] == -0.5).all()
+
+
+@pytest.mark.parametrize(("scale", "offset", "air"), [(1e3, -1e3, 0.0), (500.0, 0.0, -2.0), (500.0, -1e3, 0.0)])
+@pytest.mark.parametrize("lowest", [-1024.0, -200.0, 50.0])
+def test_empty_space_is_air_wherever_the_range_begins(scale: float, offset: float, air: float, lowest: float):
+    """A prior of soft tissue alone, or one with padding below air: outside of the region stands -1000 HU."""
+    shape = (2, 100, 90)
+    prior = FunctionPrior(
+        lambda x, sigma: x, quantity="HU", scale=scale, offset=offset, range=(lowest, 1500.0), sigma_max=3000.0
+    )
+    matrix = MatrixOperator(torch.full((1, 18000), 0.01), shape, (1,))
+    problem = Problem(matrix, torch.ones(1), Geometry.from_spacing(shape, (1, 1, 1)), "1/mm", prior, lower_bound=0.0)
+    system = problem.system()
+    system = replace(system, start=boxed(shape, slice(40, 50), slice(30, 40)) + air)
+    rows, columns = system.region
+    assert 0 < rows.start <= 34 and 0 < columns.start <= 24
+    clean = system.denoise(torch.full(shape, air + 0.5), 0.3)
+    assert float(clean[0, 0, 0]) == pytest.approx(air) == pytest.approx(system.lower)
+    assert float(clean[0, 45, 35]) == pytest.approx(air + 0.5)
 
 
 def test_without_a_start_or_in_an_empty_one_the_region_is_everything():
