@@ -109,20 +109,14 @@ def priors_show(
     name: Annotated[str, typer.Argument(help="Name, or .safetensors file.")], as_json: options.Json = False
 ) -> None:
     """Show a prior's card: what it was trained on, its units, range, noise levels, licence and hash."""
+    from medrecon.cli.card_text import card_text
     from medrecon.prior import read_card
 
-    values = asdict(read_card(name))
+    card = read_card(name)
     if as_json:
-        console.result_json(values)
+        console.result_json(asdict(card))
         return
-    rows = []
-    for key, value in values.items():
-        if key == "error_curve":
-            value = ", ".join(f"{sigma:g}: {error:.4g}" for sigma, error in value)
-        elif isinstance(value, dict):
-            value = ", ".join(f"{k} {v}" for k, v in value.items())
-        rows.append((key.replace("_", " "), str(value)))
-    console.result(console.table(rows))
+    console.result(card_text(card))
 
 
 def priors_verify(
