@@ -1,6 +1,19 @@
 """Methods behind ``reconstruct``: importing this package registers them all."""
 
-from medrecon.samplers import asd_pocs, cgls, direct, sirt, tv, x0_loop
+from medrecon.samplers import asd_pocs, cg_sense, cgls, direct, l1_wavelet, sirt, tv, x0_loop, zero_filled
 from medrecon.samplers.base import Sampler, State, samplers
 
-__all__ = ["Sampler", "State", "asd_pocs", "cgls", "direct", "samplers", "sirt", "tv", "x0_loop"]
+__all__ = [
+    "Sampler",
+    "State",
+    "asd_pocs",
+    "cg_sense",
+    "cgls",
+    "direct",
+    "l1_wavelet",
+    "samplers",
+    "sirt",
+    "tv",
+    "x0_loop",
+    "zero_filled",
+]

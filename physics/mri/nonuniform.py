@@ -166,6 +166,11 @@ class NonCartesianSense(LinearOperator):
             weights = weights / smoothed.clamp_min(1e-20)
         return weights.real * prod(self.matrix)
 
+    def zero_filled(self, y: Tensor) -> Tensor:
+        """Gridded images combined with the maps: a volume."""
+        self.range.check(y, "measured data")
+        return self.adjoint(y * self.density_weights().to(y.dtype))
+
     def coil_images(self, y: Tensor) -> Tensor:
         """Gridded image of every coil, ``(coils, z, y, x)``, with density compensation."""
         self.range.check(y, "measured data")

@@ -138,9 +138,19 @@ class CartesianSense(LinearOperator):
         amplitude = self._factor.abs()[:, None].to(data.real.dtype)
         return (self._pick(flat, slice(0, self.rows)) * amplitude).to(self.range.dtype)
 
+    def _plain(self, y: Tensor) -> Tensor:
+        """Samples without the amplitudes that weigh them."""
+        amplitude = self._factor.abs()[:, None]
+        return torch.where(amplitude > 0, y / amplitude.clamp_min(1e-30), y)
+
+    def zero_filled(self, y: Tensor) -> Tensor:
+        """Coil images of the samples alone, zero where nothing was measured, combined with the maps: a volume."""
+        return self.adjoint(self._plain(self._plain(y)))
+
     def coil_images(self, y: Tensor) -> Tensor:
         """Zero-filled image of every coil, ``(coils, z, y, x)``."""
         self.range.check(y, "measured data")
+        y = self._plain(self._plain(y))
         out = torch.empty((self.rows, self.coils, *self._plane), dtype=y.dtype, device=y.device)
         waves = torch.ones((), dtype=torch.complex128)
         for axis, (m, n) in enumerate(zip(self._plane, self._full, strict=True)):
@@ -274,12 +284,18 @@ class RealVolume(LinearOperator):
 
     This is how the engine, which works in real numbers, sees MRI: the phase of the image belongs to the coil maps.
     Real and imaginary parts of a datum are two data with independent noise.
+
+    ``complex_op`` is the operator for methods that work in complex numbers: ``full`` where it is given (it may have
+    several sets of maps, of which the real volume can use the first alone), else ``op`` itself.
     """
 
-    def __init__(self, op: LinearOperator) -> None:
+    def __init__(self, op: LinearOperator, full: LinearOperator | None = None) -> None:
+        full = op if full is None else full
         if not (op.domain.dtype.is_complex and op.range.dtype.is_complex) or len(op.domain.shape) != 3:
             raise InputError("a complex operator on one volume is needed", found=(op.domain, op.range))
-        self.complex_op = op
+        if full.range != op.range:
+            raise InputError("the two operators measure differently", found=full.range, expected=op.range)
+        self._op, self.complex_op = op, full
         real = torch.zeros((), dtype=op.domain.dtype).real.dtype
         self.domain = Space(op.domain.shape, real)
         self.range = Space((*op.range.shape, 2), real)
@@ -288,13 +304,13 @@ class RealVolume(LinearOperator):
         self.data_count = 2 * int(getattr(op, "sample_count", prod(op.range.shape)))
 
     def _forward(self, x: Tensor) -> Tensor:
-        return torch.view_as_real(self.complex_op._forward(x.to(self.complex_op.domain.dtype)))
+        return torch.view_as_real(self._op._forward(x.to(self._op.domain.dtype)))
 
     def _adjoint(self, y: Tensor) -> Tensor:
-        return self.complex_op._adjoint(torch.view_as_complex(y.contiguous())).real.contiguous()
+        return self._op._adjoint(torch.view_as_complex(y.contiguous())).real.contiguous()
 
     def _normal(self, x: Tensor) -> Tensor:
-        return self.complex_op._normal(x.to(self.complex_op.domain.dtype)).real.contiguous()
+        return self._op._normal(x.to(self._op.domain.dtype)).real.contiguous()
 
 
 def _check(maps: Tensor, mask: Tensor, matrix: tuple[int, int, int], encoded: tuple[int, ...]) -> None:
