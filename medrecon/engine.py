@@ -22,7 +22,7 @@ from medrecon.prior import check_compatible
 from medrecon.problem import Problem, System
 from medrecon.registry import unknown_name
 from medrecon.samplers import Sampler, State, samplers
-from medrecon.selection import CLASSICAL, DIFFUSION, Selection, select
+from medrecon.selection import CLASSICAL, Selection, diffusion_method, select
 
 _CHECKPOINT_SECONDS = 15.0
 
@@ -169,7 +169,7 @@ def reconstruct(
         raise UsageError("the seed is out of range", found=seed, expected="0 to 2^64 - 1")
     selection = None
     if method == "auto":
-        wanted = CLASSICAL if problem.prior is None else DIFFUSION
+        wanted = CLASSICAL if problem.prior is None else diffusion_method(problem.prior)
         make_sampler(wanted, settings)  # an unknown setting shows before the held-out test
         selection = _select(problem, seed, callback)
         method = selection.method

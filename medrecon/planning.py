@@ -10,7 +10,7 @@ from medrecon.engine import make_sampler
 from medrecon.noise import KeyedNoise
 from medrecon.problem import Problem, System
 from medrecon.samplers import Sampler, State
-from medrecon.selection import CLASSICAL, DIFFUSION
+from medrecon.selection import CLASSICAL, diffusion_method
 
 _MIB = 1 << 20
 
@@ -31,8 +31,9 @@ def plan(problem: Problem, method: str, settings: dict[str, object], *, samples:
     The peak memory is that of this process after those steps: later steps need no more.
     """
     automatic = method == "auto"
-    sampler = make_sampler(DIFFUSION if automatic and problem.prior is not None else CLASSICAL if automatic else method,
-                           settings)  # fmt: skip
+    if automatic:
+        method = CLASSICAL if problem.prior is None else diffusion_method(problem.prior)
+    sampler = make_sampler(method, settings)
     system = problem.system()
     system.op.adjoint(system.op(system.back_projection))  # compiles the kernels, which a run does once too
     baseline = 0.0
@@ -43,7 +44,7 @@ def plan(problem: Problem, method: str, settings: dict[str, object], *, samples:
     seconds, evaluations = baseline + own * samples, sampler.evaluations() * samples
     if automatic and sampler.needs_prior:  # both candidates run once more, on a share of the data
         seconds, evaluations = seconds + 2 * baseline + own, evaluations + sampler.evaluations()
-    return Plan(method, evaluations, seconds, (peak_memory() or 0) / _MIB)
+    return Plan("auto" if automatic else method, evaluations, seconds, (peak_memory() or 0) / _MIB)
 
 
 def _cost(sampler: Sampler, system: System) -> tuple[float, State]:

@@ -226,8 +226,10 @@ class System:
             )
         return [axis for axis, want, have in pairs if opposite[want] == have]
 
-    def denoise(self, x: Tensor, sigma: float) -> Tensor:
+    def denoise(self, x: Tensor, sigma: float, guide: Tensor | None = None) -> Tensor:
         """The prior's estimate of the clean volume ``(z, y, x)``, slice by slice; all in internal units.
+
+        ``guide`` takes the place of ``start`` for priors that were trained with a guide.
 
         Raises NonFinite naming the slice when the prior returns a NaN, UsageError for a noise level that the prior was
         not trained on, InputError when its slices lie in another plane.
@@ -250,7 +252,7 @@ class System:
             last = min(first + self.slice_batch, x.shape[0])
             noisy = self._for_prior(x[first:last, rows, columns])
             if guides and isinstance(self.prior, NetworkPrior):
-                stack = self._guide_slices(first, last, guides)
+                stack = self._guide_slices(self.start if guide is None else guide, first, last, guides)
                 estimate = self.prior.denoise(noisy, sigma * card.scale, stack)
             else:
                 estimate = self.prior.denoise(noisy, sigma * card.scale)
@@ -268,16 +270,16 @@ class System:
         card = self.prior.card  # type: ignore[union-attr]
         return (slices[:, 0].flip(self._flips) - card.offset) / card.scale
 
-    def _guide_slices(self, first: int, last: int, guides: int) -> Tensor | None:
-        """Neighbouring slices of ``start`` as channels, repeated at the ends: ``(slices, guides, h, w)``."""
-        if self.start is None:
+    def _guide_slices(self, guide: Tensor | None, first: int, last: int, guides: int) -> Tensor | None:
+        """Neighbouring slices of ``guide`` as channels, repeated at the ends: ``(slices, guides, h, w)``."""
+        if guide is None:
             return None
         rows, columns = self.region
         reach = guides // 2
         channels = []
         for shift in range(-reach, reach + 1):
-            index = torch.arange(first + shift, last + shift).clamp(0, self.start.shape[0] - 1)
-            channels.append(self._for_prior(self.start[index][:, rows, columns]))
+            index = torch.arange(first + shift, last + shift).clamp(0, guide.shape[0] - 1)
+            channels.append(self._for_prior(guide[index][:, rows, columns]))
         return torch.cat(channels, dim=1)
 
 

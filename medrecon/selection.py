@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from medrecon.prior import NetworkPrior, Prior
 from medrecon.problem import Problem
 
-CLASSICAL, DIFFUSION = "tv", "pnp"
+CLASSICAL, DIFFUSION, GUIDED = "tv", "pnp", "refine"
 _SHARE = 8  # one group of data in this many is held out
 _MARGIN = 1.0  # the prior has to predict at least as well as the classical volume
 
@@ -22,6 +23,11 @@ class Selection:
     method: str
     reason: str
     errors: dict[str, float]
+
+
+def diffusion_method(prior: Prior) -> str:
+    """The diffusion method that ``auto`` considers: its settings are those of all presets of the one loop."""
+    return GUIDED if isinstance(prior, NetworkPrior) and prior.guides else DIFFUSION
 
 
 def held_out(problem: Problem) -> Tensor:
@@ -60,14 +66,14 @@ def select(problem: Problem, solve: Callable[[Problem, str], Tensor]) -> Selecti
     axis = getattr(problem.op, "holdout_axis", 0)
     if problem.y.shape[axis] < 3:
         return Selection(CLASSICAL, "too few data to hold any out", {})
-    used = held_out(problem)
+    used, candidate = held_out(problem), diffusion_method(problem.prior)
     reduced = replace(problem, used=used)
-    errors = {method: prediction_error(problem, solve(reduced, method), used) for method in (CLASSICAL, DIFFUSION)}
-    better = errors[DIFFUSION] <= _MARGIN * errors[CLASSICAL]
-    method = DIFFUSION if better else CLASSICAL
+    errors = {method: prediction_error(problem, solve(reduced, method), used) for method in (CLASSICAL, candidate)}
+    better = errors[candidate] <= _MARGIN * errors[CLASSICAL]
+    method = candidate if better else CLASSICAL
     words = "better" if better else "worse"
     reason = (
         f"on held-out data the prior predicts {words} than total variation "
-        f"({errors[DIFFUSION]:.3g} against {errors[CLASSICAL]:.3g})"
+        f"({errors[candidate]:.3g} against {errors[CLASSICAL]:.3g})"
     )
     return Selection(method, reason, errors)

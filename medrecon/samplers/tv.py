@@ -13,7 +13,7 @@ from medrecon.samplers.base import Sampler, State, samplers
 from medrecon.solvers import SplitState, admm, cg, least_squares_gram
 
 _ITERATIONS_PER_STEP = 10
-_SPLIT_THRESHOLD = 0.05  # weight / rho, in units of the contrast: how far a gradient is shrunk in one iteration
+SPLIT_THRESHOLD = 0.05  # weight / rho, in units of the contrast: how far a gradient is shrunk in one iteration
 _AUTOMATIC_WEIGHT = 2.0  # best, or within 0.2 dB of it, from 4 to 32 views and 1e4 to 1e6 photons (docs/results.md)
 _SETTLING_STEPS = 2  # before the residual says anything about the weight
 _SEARCH_STEPS = 8  # until a weight that is searched for stands still
@@ -75,7 +75,7 @@ class TV(Sampler):
         error = system.data_error(self.model_error)
         penalty = weight * error**2
         weights = [penalty, self.z_weight * penalty, 0.0] if self.z_weight > 0 else [penalty, 0.0]
-        rho = [penalty / _SPLIT_THRESHOLD] * len(terms)
+        rho = [penalty / SPLIT_THRESHOLD] * len(terms)
         result = admm(
             least_squares_gram(system.op),
             system.back_projection,

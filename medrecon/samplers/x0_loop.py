@@ -24,11 +24,11 @@ from medrecon.problem import System
 from medrecon.registry import unknown_name
 from medrecon.regularisers import check_axes
 from medrecon.samplers.base import Sampler, State, samplers
+from medrecon.samplers.tv import SPLIT_THRESHOLD
 from medrecon.schedules import schedules
 from medrecon.solvers import SplitState, admm, cg, least_squares_gram
 
 _INITIAL_STEP = 0  # noise key of the first volume; the loop's steps count from 1
-_ADMM_ITERATIONS = 2
 _KRYLOV_RHO = 0.025  # the published rho = 10 over ||A'A|| = 390 of the published operator
 
 
@@ -46,11 +46,13 @@ class X0Loop(Sampler):
     effective_noise: bool = False  # e from the fitted volume instead of the denoised one (DiffPIR)
     trust: float = 1.0  # r = trust * s, or trust * (the prior's error at s)
     error: str = "level"  # "level": r follows s; "matched": r follows the prior's validated error
-    cg_iterations: int = 15
-    tv: float = 0.1  # weight of the model prior, times r
+    iterations: int = 10  # of ADMM in a proximal data step
+    cg_iterations: int = 10
+    tv: float = 2.0  # weight of the model prior, in units of the error of a datum, as in `tv`
     tv_axes: tuple[int, ...] = (0, 1, 2)
     correlation_mm: float = 6.0  # of the fresh noise along z
-    model_error: float = 0.0  # relative error of the forward model, added to the noise
+    model_error: float = 0.01  # of the forward model, relative to the data, added to the noise
+    renew_guide: bool = False  # guide the prior by the fitted volume of the last step instead of by the start
 
     needs_prior = True
 
@@ -83,12 +85,10 @@ class X0Loop(Sampler):
         """The classical volume, or zero, plus noise of the first level where the preset is stochastic."""
         clean = system.start if system.start is not None else torch.zeros_like(system.back_projection)
         noisy = clean + self.noise_scale * self.levels()[0] * self._noise(system, noise, _INITIAL_STEP)
-        terms = self._terms(system)
+        tensors = {"x": noisy, "correction": torch.zeros_like(clean)}
         if self.data_step == "krylov":
-            terms = terms[:1]
-        return State(
-            0, clean, {"x": noisy, "correction": torch.zeros_like(clean)} | SplitState.zeros(terms, clean).to_tensors()
-        )
+            tensors |= SplitState.zeros(self._terms(system)[:1], clean).to_tensors()
+        return State(0, clean, tensors)
 
     def _terms(self, system: System) -> list:
         return [] if self.tv == 0 else [system.total_variation(self.tv_axes), *system.bounds()]
@@ -104,7 +104,7 @@ class X0Loop(Sampler):
         levels = self.levels()
         sigma, following = levels[state.step], levels[state.step + 1]
         x = state.tensors["x"]
-        clean = system.denoise(x, sigma)
+        clean = system.denoise(x, sigma, state.estimate if self.renew_guide else None)
         fitted, splits = self._fit(system, clean, sigma, state)
         noisy = fitted
         if self.noise_scale > 0 and following > 0:
@@ -130,31 +130,23 @@ class X0Loop(Sampler):
             fitted = clean + cg(gram, system.op.adjoint(missing), max_iterations=self.cg_iterations).x
             return (fitted if system.lower is None else fitted.clamp_min(system.lower)), {}
         radius = self.trust * (sigma if self.error == "level" else self._matched(system, sigma))
-        damping = (self._noise_level(system) / radius) ** 2
-        gram = least_squares_gram(system.op, damping)
-        rhs = torch.add(system.back_projection, clean, alpha=damping)
+        error = system.data_error(self.model_error)
+        damping = (error / radius) ** 2
         terms = self._terms(system)
-        # What the data asked for at the last level is a good guess of what they ask for now
-        guess = clean + state.tensors["correction"]
-        if not terms:
-            fitted = cg(gram, rhs, guess, max_iterations=self.cg_iterations, tolerance=1e-4).x
-            return (fitted if system.lower is None else fitted.clamp_min(system.lower)), {}
-        # In these units the proximal weight is `damping`; TV of weight tv * radius relative to it
-        weight = self.tv * radius * damping
-        rho = [damping] * len(terms)
-        result = admm(
-            gram,
-            rhs,
+        weight = self.tv * error**2
+        fitted = admm(
+            least_squares_gram(system.op, damping),
+            torch.add(system.back_projection, clean, alpha=damping),
             terms,
             [weight, 0.0][: len(terms)],
-            x=guess,
-            state=SplitState.zeros(terms, guess),
-            rho=rho,
-            iterations=_ADMM_ITERATIONS,
+            # What the data asked for at the last level is a good guess of what they ask for now
+            x=clean + state.tensors["correction"],
+            rho=[weight / SPLIT_THRESHOLD] * len(terms),
+            iterations=self.iterations,
             cg_iterations=self.cg_iterations,
-        )
-        fitted = result.x if system.lower is None else result.x.clamp_min(system.lower)
-        return fitted, result.state.to_tensors()
+            cg_tolerance=0.0,
+        ).x
+        return (fitted if system.lower is None else fitted.clamp_min(system.lower)), {}
 
     def _krylov(self, system: System, clean: Tensor, state: State) -> tuple[Tensor, dict[str, Tensor]]:
         """A few CG steps from the denoised volume, which stay close to it, with total variation kept across steps.
@@ -183,20 +175,31 @@ class X0Loop(Sampler):
         card = system.prior.card  # type: ignore[union-attr]
         return system.prior.rms_error(sigma * card.scale) / card.scale  # type: ignore[union-attr]
 
-    def _noise_level(self, system: System) -> float:
-        relative = self.model_error * float(torch.linalg.vector_norm(system.y)) / system.y.numel() ** 0.5
-        return max((system.noise_level**2 + relative**2) ** 0.5, 1e-4)
-
 
 @samplers.register("pnp", family="diffusion")
 @dataclass(frozen=True)
 class PlugAndPlay(X0Loop):
-    """Annealed plug and play, deterministic: most accurate per evaluation (half-quadratic splitting; Zhang 2021)."""
+    """Annealed plug and play, deterministic: for any prior (half-quadratic splitting; Zhang et al. 2021)."""
 
     steps: int = 6
-    trust: float = 3.0
-    cg_iterations: int = 20
-    tv: float = 0.2
+    sigma_max: float = 1.0
+    trust: float = 0.5
+
+
+@samplers.register("refine", family="diffusion")
+@dataclass(frozen=True)
+class Refine(X0Loop):
+    """Guided priors at one high level, each fitted volume the next guide: most accurate per evaluation.
+
+    At that level the noisy slice says little and the prior answers from its guide: what a volume of its kind, with its
+    artefacts, shows most probably.
+    """
+
+    steps: int = 3
+    sigma_max: float = 1.0
+    sigma_min: float = 1.0
+    trust: float = 0.2
+    renew_guide: bool = True
 
 
 @samplers.register("dds", family="diffusion")
@@ -222,6 +225,8 @@ class DiffPIR(X0Loop):
     eta: float = 0.7
     noise_scale: float = 1.0
     effective_noise: bool = True
+    iterations: int = 1
+    cg_iterations: int = 20
     tv: float = 0.0
 
 
