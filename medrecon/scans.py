@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from importlib import import_module
 
 import numpy as np
 import torch
 
+from medrecon.data.kspace import KSpace
 from medrecon.data.scan import Scan
 from medrecon.data.volume import Geometry, Volume
 from medrecon.errors import InputError, UsageError
@@ -17,9 +19,10 @@ from medrecon.problem import Problem
 from medrecon.registry import Registry
 
 problem_builders: Registry[Callable[..., Problem]] = Registry("modality")
+_MODALITIES = ("medrecon.mri",)  # modules that register one, beside this one
 
 
-def problem_from_scan(scan: Scan, *, prior: Prior | None = None, grid: Geometry | None = None) -> Problem:
+def problem_from_scan(scan: Scan | KSpace, *, prior: Prior | None = None, grid: Geometry | None = None) -> Problem:
     """The problem that a scan poses.
 
     Parameters
@@ -34,6 +37,8 @@ def problem_from_scan(scan: Scan, *, prior: Prior | None = None, grid: Geometry 
     InputError
         Data, geometry and grid do not fit together.
     """
+    for module in _MODALITIES:
+        import_module(module)
     return problem_builders.get(scan.modality)(scan, prior=prior, grid=grid or scan.volume_geometry)
 
 

@@ -13,33 +13,37 @@ _NODES = 24
 _DISTANCE = 1.7  # of the coils from the axis, in halves of the field of view
 
 
-def coil_maps(
-    positions: tuple[np.ndarray, np.ndarray, np.ndarray], field_of_view: tuple[float, float, float], coils: int
-) -> np.ndarray:
-    """Complex sensitivities ``(coils, z, y, x)`` of unit length over the coils at every point.
+class CoilFields:
+    """Complex sensitivities of some coils, at any point within the field of view.
 
     Parameters
     ----------
-    positions
-        Coordinates along z, y and x in mm from the centre.
     field_of_view
         Size along ``(z, y, x)`` in mm that the coils surround. Up to eight coils lie on one ring around z, more on two.
     """
-    halves = np.array(field_of_view) / 2
-    nodes = [np.cos(np.pi * (np.arange(_NODES) + 0.5) / _NODES) * half * 1.05 for half in halves]
-    z, y, x = np.meshgrid(*nodes, indexing="ij")
-    points = np.stack([x, y, z], axis=-1).reshape(-1, 3)
-    fields = np.stack([_received(loop, points) for loop in _loops(coils, halves)]).reshape(coils, *[_NODES] * 3)
-    fields /= np.sqrt((np.abs(fields) ** 2).sum(axis=0))
-    matrices = [_interpolation(node, np.asarray(place)) for node, place in zip(nodes, positions, strict=True)]
-    maps = np.einsum("czyx,kz,jy,ix->ckji", fields, *matrices, optimize=True)
-    maps /= np.sqrt((np.abs(maps) ** 2).sum(axis=0))
-    return maps.astype(np.complex64)
+
+    def __init__(self, field_of_view: tuple[float, float, float], coils: int) -> None:
+        halves = np.array(field_of_view) / 2
+        self._nodes = [np.cos(np.pi * (np.arange(_NODES) + 0.5) / _NODES) * half * 1.05 for half in halves]
+        z, y, x = np.meshgrid(*self._nodes, indexing="ij")
+        points = np.stack([x, y, z], axis=-1).reshape(-1, 3)
+        fields = np.stack([_received(loop, points) for loop in _loops(coils, halves)]).reshape(coils, *[_NODES] * 3)
+        self._fields = fields / np.sqrt((np.abs(fields) ** 2).sum(axis=0))
+
+    def __call__(self, z: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """Maps ``(coils, z, y, x)`` at these coordinates in mm from the centre; of unit length over the coils."""
+        along_z, along_y, along_x = (
+            _interpolation(node, np.asarray(place, dtype=float))
+            for node, place in zip(self._nodes, (z, y, x), strict=True)
+        )
+        maps = np.einsum("czyx,kz,jy,ix->ckji", self._fields, along_z, along_y, along_x, optimize=True)
+        maps /= np.sqrt((np.abs(maps) ** 2).sum(axis=0))
+        return maps.astype(np.complex64)
 
 
-def object_phase(positions: tuple[np.ndarray, np.ndarray, np.ndarray], scale: float) -> np.ndarray:
+def object_phase(z: np.ndarray, y: np.ndarray, x: np.ndarray, scale: float) -> np.ndarray:
     """A smooth phase of the object itself in radians, ``(z, y, x)``; ``scale`` is half the field of view in mm."""
-    z, y, x = (np.asarray(p) / scale for p in positions)
+    z, y, x = (np.asarray(place) / scale for place in (z, y, x))
     z, y, x = z[:, None, None], y[None, :, None], x[None, None, :]
     waves = np.sin(2.1 * x + 0.7) * np.cos(1.6 * y - 0.4) + 0.3 * np.sin(2.7 * y + 1.3 * x)
     return (0.8 + 1.2 * x * y - 0.9 * y**2 + 0.5 * z + 0.6 * waves).astype(np.float32)

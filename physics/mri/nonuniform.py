@@ -110,6 +110,13 @@ class NonCartesianSense(LinearOperator):
         shape = self.range.shape[2:] if kind == 2 else self._plane
         return torch.from_numpy(np.ascontiguousarray(out)).reshape(len(values), *shape)
 
+    def samples_of(self, data: Tensor) -> Tensor:
+        """Measured data ``(coils, slices, spokes, samples)`` as the operator's range."""
+        expected = (self.coils, self.rows, *self.range.shape[2:])
+        if tuple(data.shape) != expected:
+            raise InputError("data of another shape than the trajectory", found=tuple(data.shape), expected=expected)
+        return data.transpose(0, 1) * self._amplitude
+
     def _row_amplitude(self, row: int) -> Tensor:
         return self._amplitude[row if len(self._amplitude) > 1 else 0]
 

@@ -1,0 +1,220 @@
+"""From measured k-space to a `Problem`: whitening, compression, coil maps, operator, noise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medrecon.data.kspace import KSpace
+from medrecon.data.volume import Geometry
+from medrecon.errors import InputError, UsageError
+from medrecon.physics.mri.calibration import absorb_phase, espirit, low_resolution_maps
+from medrecon.physics.mri.coils import compression_matrix, mixed, whitening_matrix
+from medrecon.physics.mri.fourier import centred_fft, cropped
+from medrecon.physics.mri.masks import calibration_widths
+from medrecon.physics.mri.nonuniform import NonCartesianSense
+from medrecon.physics.mri.sense import CartesianSense, RealVolume
+from medrecon.physics.noise import GaussianNoise
+from medrecon.prior import Prior
+from medrecon.problem import Problem
+from medrecon.scans import problem_builders
+
+MAP_METHODS = ("auto", "espirit", "low-resolution")
+_CALIBRATION = 24  # samples along each axis that maps are made from, at most
+_LEAST_FOR_ESPIRIT = 10
+_BRIGHT = 0.99  # share of the voxels that are darker than 1 in internal units
+
+
+@dataclass(frozen=True, eq=False)
+class Measurement:
+    """k-space of independent coils with equal noise, ready for an operator.
+
+    ``data`` is ``(coils, z, y, x)``, or ``(coils, slices, spokes, samples)`` with a trajectory; ``amplitude`` like the
+    mask, 0 where nothing was measured and else the root of the averages; ``level`` the standard deviation of the real
+    part of a sample measured once, 0 where it is not known.
+    """
+
+    data: Tensor
+    amplitude: Tensor
+    calibration: Tensor
+    level: float
+    matrix: tuple[int, int, int]
+    encoded: tuple[int, ...]
+    grid: tuple[int, int, int]
+    trajectory: Tensor | None = None
+
+
+def measurement_of(kspace: KSpace, *, coils: int = 0) -> Measurement:
+    """Whiten the noise, compress to ``coils`` virtual coils (0: keep all), and find the calibration.
+
+    Raises InputError for data, mask, calibration and trajectory that do not fit together.
+    """
+    data = torch.from_numpy(np.ascontiguousarray(kspace.data, dtype=np.complex64))
+    if data.ndim != 4:
+        raise InputError("k-space has four axes", found=tuple(data.shape), expected="(coils, z, y, x)")
+    if not bool(torch.isfinite(torch.view_as_real(data)).all()):
+        raise InputError("the k-space holds NaN or infinity")
+    if not bool((data != 0).any()):
+        raise InputError("the k-space holds zeros alone")
+    separate = None if kspace.calibration is None else torch.from_numpy(kspace.calibration.astype(np.complex64))
+    level = 0.0
+    if kspace.noise_covariance is not None:
+        covariance = torch.from_numpy(np.asarray(kspace.noise_covariance))
+        if tuple(covariance.shape) != (len(data), len(data)):
+            raise InputError("the noise covariance is of other coils", found=tuple(covariance.shape))
+        matrix, level = whitening_matrix(covariance)
+        data, separate = mixed(matrix, data), None if separate is None else mixed(matrix, separate)
+    mask = _mask_of(kspace)
+    if 0 < coils < len(data):
+        matrix = compression_matrix(data if separate is None else separate, coils)
+        data, separate = mixed(matrix, data), None if separate is None else mixed(matrix, separate)
+    amplitude = mask.to(torch.float32)
+    if kspace.averages is not None:
+        counts = torch.from_numpy(np.asarray(kspace.averages, dtype=np.float32))
+        amplitude = amplitude * counts.clamp_min(0).sqrt()
+    sizes = kspace.matrix or tuple(int(n) for n in kspace.data.shape[1:])
+    trajectory = None if kspace.trajectory is None else torch.from_numpy(kspace.trajectory)
+    found = Measurement(
+        data, amplitude, data[:, :, :0], level, sizes, tuple(kspace.encoded), kspace.volume_geometry.shape, trajectory
+    )
+    if separate is None:
+        separate = _gridded_centre(found) if trajectory is not None else _centre_of(found)
+    return replace(found, calibration=_limited(separate, found.encoded))
+
+
+def coil_maps(found: Measurement, *, method: str = "auto", sets: int = 1) -> Tensor:
+    """Maps ``(sets, coils, z, y, x)`` on the grid, with the phase of the object in them.
+
+    ``"auto"`` is ESPIRiT where the centre is wide enough for it, low-resolution maps otherwise. A single coil has the
+    map 1, times that phase.
+    """
+    if method not in MAP_METHODS:
+        raise UsageError("unknown way to make coil maps", found=method, expected=", ".join(MAP_METHODS))
+    calibration = found.calibration
+    narrow = min(calibration.shape[1 + a] for a in found.encoded)
+    if narrow < 1:
+        raise InputError("the centre of k-space was not measured", hint="Give a calibration, or coil maps.")
+    if method == "auto":
+        method = "espirit" if narrow >= _LEAST_FOR_ESPIRIT else "low-resolution"
+    where = (found.grid, found.matrix, found.encoded)
+    if len(found.data) == 1:
+        maps = torch.ones((1, 1, *found.grid), dtype=torch.complex64)
+    elif method == "espirit":
+        maps = espirit(calibration, *where, sets=sets)
+    else:
+        maps = low_resolution_maps(calibration, *where)
+    return absorb_phase(maps, calibration, found.matrix, found.encoded)
+
+
+@problem_builders.register("mri")
+def mri_problem(
+    kspace: KSpace,
+    *,
+    prior: Prior | None = None,
+    grid: Geometry | None = None,
+    maps: Tensor | None = None,
+    map_method: str = "auto",
+    sets: int = 1,
+    coils: int = 0,
+    nonnegative: bool = True,
+) -> Problem:
+    """The problem that measured k-space poses: a real volume, its phase in the coil maps.
+
+    Parameters
+    ----------
+    grid
+        The grid of the measurement; no other is reconstructed on.
+    maps
+        Coil maps ``(sets, coils, z, y, x)`` on the grid, for data without whitening or compression; made from the
+        calibration where they are not given.
+    map_method, sets
+        See `coil_maps`. The second set serves methods that reconstruct complex volumes.
+    coils
+        Virtual coils to compress to; 0 keeps all.
+    nonnegative
+        The volume is a magnitude. False where the phase changes sign within a few voxels.
+
+    Raises
+    ------
+    InputError
+        Another grid; data that do not fit together.
+    """
+    if grid is not None and not grid.almost_equal(kspace.volume_geometry):
+        raise InputError(
+            "k-space is reconstructed on the grid that it was measured on",
+            found=f"{grid.shape} at {np.round(grid.spacing, 4).tolist()} mm",
+            expected=f"{kspace.volume_geometry.shape} at {np.round(kspace.volume_geometry.spacing, 4).tolist()} mm",
+            hint="Leave --like, --shape and --voxel out, and resample the result.",
+        )
+    found = measurement_of(kspace, coils=coils)
+    if maps is None:
+        maps = coil_maps(found, method=map_method, sets=sets)
+    full = _operator(found, maps)
+    first = full if len(maps) == 1 else _operator(found, maps[:1])
+    y = full.samples_of(found.data)
+    direct = first.zero_filled(y).abs()
+    inside = direct[direct > 0]
+    unit = float(torch.quantile(inside[:: max(1, inside.numel() // 1_000_000)], _BRIGHT)) if inside.numel() else 1.0
+    return Problem(
+        op=RealVolume(first, full),
+        y=torch.view_as_real(y.contiguous()).contiguous(),
+        geometry=kspace.volume_geometry,
+        quantity=kspace.quantity,
+        prior=prior,
+        noise_model=GaussianNoise(found.level) if found.level > 0 else None,
+        lower_bound=0.0 if nonnegative else None,
+        unit=unit,
+    )
+
+
+# --- parts -----------------------------------------------------------------------------------------------------------
+def _operator(found: Measurement, maps: Tensor) -> CartesianSense | NonCartesianSense:
+    if found.trajectory is not None:
+        return NonCartesianSense(maps, found.trajectory, found.matrix, found.amplitude)
+    return CartesianSense(maps, found.amplitude, found.matrix, found.encoded)
+
+
+def _mask_of(kspace: KSpace) -> Tensor:
+    """The mask that the data came with, or the samples that are not zero in every coil."""
+    trailing = kspace.data.shape[1:]
+    mask = (kspace.data != 0).any(axis=0) if kspace.mask is None else np.asarray(kspace.mask)
+    fits = mask.ndim == 3 and all(m in (1, n) for m, n in zip(mask.shape, trailing, strict=True))
+    if not fits:
+        raise InputError("the mask does not fit the k-space", found=mask.shape, expected=f"{trailing}, or 1")
+    return torch.from_numpy(np.ascontiguousarray(mask != 0))
+
+
+def _centre_of(found: Measurement) -> Tensor:
+    """The largest fully sampled block around the centre of k-space, from all slices."""
+    measured = found.amplitude > 0
+    if 0 not in found.encoded:
+        measured = measured.all(dim=0, keepdim=True)
+    pattern = measured.expand([n if a in found.encoded else 1 for a, n in enumerate(found.matrix)])
+    small = pattern
+    for axis in found.encoded:  # wider blocks than are used cost time
+        small = cropped(small.movedim(axis, -1), (min(_CALIBRATION, small.shape[axis]),)).movedim(-1, axis)
+    widths = calibration_widths(small.numpy())
+    block = found.data
+    for axis in found.encoded:
+        block = cropped(block.movedim(1 + axis, -1), (widths[axis],)).movedim(-1, 1 + axis)
+    return block
+
+
+def _gridded_centre(found: Measurement) -> Tensor:
+    """The centre of k-space on a Cartesian grid, from images gridded from the samples nearest to the centre."""
+    assert found.trajectory is not None
+    near = found.trajectory.abs().amax(dim=-1) <= _CALIBRATION / 2
+    plain = torch.ones((1, len(found.data), *found.matrix), dtype=torch.complex64)
+    op = NonCartesianSense(plain, found.trajectory, found.matrix, (found.amplitude > 0) * near[None])
+    images = op.coil_images((found.data * near).transpose(0, 1).contiguous())
+    spectra = centred_fft(images, tuple(1 + a for a in found.encoded))
+    sizes = [min(_CALIBRATION, n) if a in found.encoded else n for a, n in enumerate(found.matrix)]
+    return cropped(spectra, sizes)
+
+
+def _limited(calibration: Tensor, encoded: tuple[int, ...]) -> Tensor:
+    sizes = [min(_CALIBRATION, n) if a in encoded else n for a, n in enumerate(calibration.shape[1:])]
+    return cropped(calibration, sizes).contiguous()
