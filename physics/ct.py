@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Protocol
 
 import torch
@@ -77,6 +78,7 @@ class CTOperator(LinearOperator):
         self.domain = Space(geometry.shape)
         self.range = Space(geometry.data_shape)
         self._projectors: dict[torch.device, Projector] = {}
+        self._subsets: dict[int, list[tuple[list[int], CTOperator]]] = {}
 
     def _projector(self, device: torch.device) -> Projector:
         if device not in self._projectors:
@@ -108,6 +110,20 @@ class CTOperator(LinearOperator):
 
         self.range.check(y, "measured data")
         return fbp(self.geometry, y, filter, cutoff)
+
+    def view_subsets(self, count: int) -> list[tuple[list[int], CTOperator]]:
+        """At most ``count`` disjoint subsets that hold all views: their indices, and the operator that measures them.
+
+        The views of a subset are spread over the whole arc. Subsets are ordered by the golden ratio, so that those
+        that follow each other lie far apart.
+        """
+        n = min(count, self.geometry.n_views)
+        if n not in self._subsets:
+            by_angle = sorted(range(self.geometry.n_views), key=lambda view: self.geometry.angles[view] % math.pi)
+            order = sorted(range(n), key=lambda k: k * 0.6180339887498949 % 1)
+            groups = [sorted(by_angle[start::n]) for start in order]
+            self._subsets[n] = [(g, CTOperator(self.geometry.with_views(g), self.backend)) for g in groups]
+        return self._subsets[n]
 
     def __repr__(self) -> str:
         return f"CTOperator({self.geometry.kind}, {self.domain.shape} -> {self.range.shape}, {self.backend})"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import copy
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -57,6 +59,16 @@ class SliceProjector(LinearOperator):
     def _adjoint(self, y: Tensor) -> Tensor:
         flat = self.matrix.T @ y.permute(0, 2, 1).reshape(self.matrix.shape[0], -1)
         return flat.reshape(*self.plane, -1).permute(2, 0, 1)
+
+    def view_subsets(self, count: int) -> list[tuple[list[int], SliceProjector]]:
+        """Every ``count``-th view, from each first one on."""
+        made = []
+        for group in (list(range(first, self.views, count)) for first in range(min(count, self.views))):
+            part = copy(self)
+            part.matrix = self.matrix.reshape(self.views, self.columns, -1)[group].flatten(0, 1)
+            part.views, part.range = len(group), Space((len(group), self.range.shape[1], self.columns))
+            made.append((group, part))
+        return made
 
     def direct_inverse(self, y: Tensor, filter: str = "hann", cutoff: float = 1.0) -> Tensor:
         """The damped least-squares inverse, in place of filtered back-projection."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -252,3 +253,26 @@ def test_the_matrix_works_on_a_cuda_device():
     x, y = noise(op.domain.shape), noise(op.range.shape, 1)
     assert relative(op(x.cuda()).cpu(), op(x)) < 1e-5
     assert relative(op.adjoint(y.cuda()).cpu(), op.adjoint(y)) < 1e-5
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 7, 50])
+@pytest.mark.parametrize("backend", ["auto", "csr"])
+def test_subsets_of_views_are_the_rows_of_the_operator(count: int, backend: str):
+    """Each view in exactly one subset, measured as the whole operator measures it; views in any order."""
+    angles = [2.0, 0.1, 1.5, 0.7, 3.0, 2.6, 1.0]
+    op = CTOperator(CTGeometry.parallel((3, 9, 8), (1.0, 1.0, 1.0), angles=angles), backend)
+    x = torch.rand(3, 9, 8, generator=torch.Generator().manual_seed(0))
+    subsets = op.view_subsets(count)
+    assert len(subsets) == min(count, 7)
+    assert sorted(view for views, _ in subsets for view in views) == list(range(7))
+    assert max(len(views) for views, _ in subsets) - min(len(views) for views, _ in subsets) <= 1
+    for views, part in subsets:
+        torch.testing.assert_close(part(x), op(x)[views], atol=1e-6, rtol=1e-6)
+
+
+def test_subsets_that_follow_each_other_lie_far_apart():
+    """One view each: no two neighbours of 16 views come one after the other."""
+    op = CTOperator(CTGeometry.parallel((1, 8, 8), (1.0, 1.0, 1.0), 16))
+    order = [views[0] for views, _ in op.view_subsets(16)]
+    steps = [min((a - b) % 16, (b - a) % 16) for a, b in pairwise(order)]
+    assert min(steps) >= 3
