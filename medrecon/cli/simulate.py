@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from medrecon.cli import console, options
+from medrecon.cli.simulate_mri import simulate_mri
 from medrecon.errors import UsageError
 
 
@@ -32,6 +33,7 @@ def register(app: typer.Typer) -> None:
     """Add the command group."""
     group = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
     group.command("ct")(simulate_ct)
+    group.command("mri")(simulate_mri)
     app.add_typer(group, name="simulate", help="Make measured data from a known volume.")
 
 

@@ -20,7 +20,8 @@ from medrecon.samplers import Sampler, State, samplers
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 SHAPE = (5, 12, 10)
-NAMES = samplers.names()
+NAMES = [entry.name for entry in samplers if "modality" not in entry.meta]
+"""Methods for any data; those for MR k-space alone are in test_mri_methods.py."""
 DIFFUSION = [entry.name for entry in samplers if entry.value.needs_prior]
 
 
@@ -44,7 +45,7 @@ def assert_same(a: State, b: State) -> None:
 
 
 def is_stochastic(sampler: Sampler) -> bool:
-    return getattr(sampler, "noise_scale", 0.0) > 0
+    return sampler.stochastic
 
 
 def test_all_methods_are_there():
