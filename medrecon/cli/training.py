@@ -30,6 +30,14 @@ def train(
         Path | None, typer.Option("--validation", help="Folder of other people's volumes. [a tenth of DATA]")
     ] = None,
     init: Annotated[str | None, typer.Option("--init", help="Prior to start from.")] = None,
+    guided: Annotated[
+        bool | None,
+        typer.Option("--guided/--no-guided", help="Let the network also see a classical volume. [guided]"),
+    ] = None,
+    widths: Annotated[
+        str | None,
+        typer.Option("--widths", metavar="N,N,...", help="Channels by resolution, finest first. [48,96,160,224]"),
+    ] = None,
     seed: options.Seed = 0,
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda:0.")] = "auto",
     settings: Annotated[
@@ -45,8 +53,13 @@ def train(
     """
     from medrecon.training import train as run_training
 
-    said = options.settings_of(settings) | {"seed": seed, "device": running.device_name(device)}
-    said |= {key: value for key, value in (("steps", steps), ("minutes", minutes)) if value is not None}
+    said = options.settings_of(settings)
+    explicit = {"guided": guided, "widths": None if widths is None else parse_widths(widths)}
+    for key, value in explicit.items():
+        if value is not None and key in said:
+            raise UsageError(f"{key} is given twice", where=f"--{key} and --set {key}", hint="Leave one of them out.")
+    said |= {"seed": seed, "device": running.device_name(device)}
+    said |= {key: value for key, value in {"steps": steps, "minutes": minutes, **explicit}.items() if value is not None}
     with running.stoppable() as stop:
         display = _Display(stop)
         try:
@@ -68,6 +81,17 @@ def train(
             f"{error:.3g} at {sigma:.3g}" for sigma, error in card.error_curve[:: max(1, len(card.error_curve) // 5)]
         )
         console.result(f"{output}: {card.quantity}, error by noise level: {errors or 'not measured'}")
+
+
+def parse_widths(text: str) -> list[int]:
+    """Channels from ``48,96,160,224``. Raises UsageError for anything but whole numbers above zero."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() and int(part) > 0 for part in parts):
+        raise UsageError(
+            "the widths are no list of channels", where="--widths", found=repr(text),
+            expected="whole numbers above 0 with commas between them, such as 48,96,160,224",
+        )  # fmt: skip
+    return [int(part) for part in parts]
 
 
 def training_settings(said: dict[str, object]) -> TrainingSettings:
