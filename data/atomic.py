@@ -52,7 +52,7 @@ def atomic_write(path: str | Path, writer: Callable[[Path], None], *, overwrite:
     Raises
     ------
     UsageError
-        ``path`` exists and ``overwrite`` is false, it is a folder, or its folder is missing.
+        ``path`` exists and ``overwrite`` is false, it is a folder, or its folder is missing or read-only.
     MedreconError
         The operating system refused to write. Whatever stood at ``path`` is unharmed and no temporary file is left.
     """
@@ -136,6 +136,10 @@ def check_target(path: str | Path, *, overwrite: bool) -> None:
     if not target.parent.is_dir():
         raise UsageError(
             "the folder for the output does not exist", where=target.name, hint=f"Create {target.parent.name!r} first."
+        )
+    if not os.access(target.parent, os.W_OK | os.X_OK):
+        raise UsageError(
+            "could not write: permission denied", where=target.name, hint="Choose a folder that you may write to."
         )
     if target.is_dir() and not target.is_symlink():
         raise UsageError("a folder has this name", where=target.name, hint="Choose another file name.")

@@ -46,13 +46,22 @@ def demo(
     summaries = {}
     for each in chosen:
         folder = output if len(chosen) == 1 and kind is not Kind.all else output / each.value
-        folder.mkdir(parents=True, exist_ok=True)
+        _make_folder(folder)
         summaries[each.value] = _DEMOS[each](folder, seed, overwrite)
     if as_json:
         console.result_json(summaries)
         return
     for name, summary in summaries.items():
         console.result(_table(name, summary))
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            "the folder cannot be made", where=folder.name, found=error.strerror, hint="Choose another one with -o."
+        ) from error
 
 
 def _ct(folder: Path, seed: int, overwrite: bool) -> dict[str, object]:
@@ -84,7 +93,6 @@ def _ct(folder: Path, seed: int, overwrite: bool) -> dict[str, object]:
     best = options.RunConfig(method="auto", samples=1, seed=seed, settings={}, report=str(report))
     job = Job(scan_file, recon_file, best, overwrite=overwrite, truth=truth_file)
     job.check_targets()
-    job.prepare_checkpoint(resume=False)
     summary = job.execute()
 
     shown = {"truth": truth, "fbp": read_volume(fbp_file)}

@@ -104,6 +104,7 @@ class Job:
 
     def prepared(self) -> Prepared:
         """Everything that the run needs. Raises InputError or UsageError where it does not fit together."""
+        from medrecon.data.reading import naming
         from medrecon.samplers import samplers
         from medrecon.scans import prior_for, problem_from_scan
 
@@ -116,7 +117,8 @@ class Job:
         prior = None
         if config.prior is not None or config.method == "auto" or samplers.get(config.method or "").needs_prior:
             prior = prior_for(scan.modality, config.prior, device=device)
-        problem = problem_from_scan(scan, prior=prior, grid=grid)
+        with naming(self.data.name):
+            problem = problem_from_scan(scan, prior=prior, grid=grid)
         if device != "cpu":
             problem = replace(problem, y=problem.y.to(device))
         return Prepared(scan, problem, prior, settings, quantity, orientation)
@@ -145,13 +147,14 @@ class Job:
         return settings
 
     # --- the run ----------------------------------------------------------------------------------------------
-    def execute(self) -> dict[str, object]:
+    def execute(self, *, resume: bool = False) -> dict[str, object]:
         """Reconstruct and write everything; returns the summary of the run."""
         from medrecon.data import write
         from medrecon.report import write_report
 
         config, beside = self.config, Beside(self.output)
         ready = self.prepared()
+        self.prepare_checkpoint(resume)  # bad input leaves that of an earlier run alone
         result = running.run(
             ready.problem,
             config.method or "auto",

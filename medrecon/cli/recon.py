@@ -66,8 +66,7 @@ def recon(
         _show_plan(job, as_json)
         return
     job.check_targets()
-    job.prepare_checkpoint(resume)
-    summary = job.execute()
+    summary = job.execute(resume=resume)
     if as_json:
         console.result_json(summary)
     else:
