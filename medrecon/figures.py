@@ -274,7 +274,7 @@ def montage_png(volumes: Mapping[str, Volume], window: Window | None = None, *, 
         figsize=(width * len(turned) + 0.3, width * sum(heights) + 0.75),
         dpi=150,
         facecolor="black",
-        layout=ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01),
+        layout=ConstrainedLayoutEngine(w_pad=0.04, h_pad=0.06, wspace=0.01, hspace=0.01),
     )
     FigureCanvasAgg(figure)
     grid = figure.add_gridspec(len(PLANES), len(turned), height_ratios=heights)

@@ -190,13 +190,14 @@ def _metrics_table(data: ReportData) -> str:
     body = []
     for name in names:
         cells = [f"<td>{escape(_METRIC_NAMES[name])}</td>"]
+        shown, kind = _metric(name, result[name]), ""
         if baseline:
-            cells.append(f'<td class="number">{_number(baseline.get(name))}</td>')
-        kind = ""
-        if baseline and name in baseline:
-            gain = _quality(name, result[name]) - _quality(name, baseline[name])
-            kind = " better" if gain > 0 else " worse" if gain < 0 else ""
-        cells.append(f'<td class="number{kind}">{_number(result[name])}</td>')
+            beside = _metric(name, baseline.get(name))
+            cells.append(f'<td class="number">{beside}</td>')
+            if name in baseline and beside != shown:  # what looks equal is called equal
+                gain = _quality(name, result[name]) - _quality(name, baseline[name])
+                kind = " better" if gain > 0 else " worse" if gain < 0 else ""
+        cells.append(f'<td class="number{kind}">{shown}</td>')
         body.append(f"<tr>{''.join(cells)}</tr>")
     columns = [data.baseline_method, data.method] if baseline else [data.method]
     heads = "".join(f'<th class="number">{escape(c)}</th>' for c in columns)
@@ -206,6 +207,14 @@ def _metrics_table(data: ReportData) -> str:
     )
 
 
+def _metric(name: str, value: object) -> str:
+    """With as many decimals in every column."""
+    decimals = next((n for start, n in _DECIMALS.items() if name.startswith(start)), None)
+    if decimals is None or not isinstance(value, int | float) or not np.isfinite(value):
+        return _number(value)
+    return f"{value:.{decimals}f}"
+
+
 def _quality(name: str, value: float) -> float:
     """The larger, the better."""
     if name == "z_roughness":  # 1 is right: neither flickering nor smeared
@@ -213,6 +222,7 @@ def _quality(name: str, value: float) -> float:
     return -value if name in ("rmse", "nmse") else value
 
 
+_DECIMALS = {"psnr": 2, "ssim": 4, "nmse": 5, "z_roughness": 3}
 _METRIC_NAMES = {
     "psnr": "PSNR, dB",
     "rmse": "RMSE",
@@ -242,9 +252,9 @@ def _records(data: ReportData) -> str:
 
 def _pairs(values: Mapping[str, object]) -> str:
     rows = "".join(
-        f"<tr><td>{escape(key)}</td><td>{escape(text)}</td></tr>" for key, text in _flat(jsonable(values), "")
+        f"<div><dt>{escape(key)}</dt><dd>{escape(text)}</dd></div>" for key, text in _flat(jsonable(values), "")
     )
-    return f'<div class="scroll"><table class="pairs"><tbody>{rows}</tbody></table></div>'
+    return f'<dl class="pairs">{rows}</dl>'
 
 
 def _flat(value: object, prefix: str) -> list[tuple[str, str]]:
@@ -261,5 +271,7 @@ def _number(value: object) -> str:
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "–"}[value]
     if isinstance(value, float):
-        return f"{value:.4g}" if abs(value) < 1000 or abs(value) >= 1e6 else f"{value:.1f}"
+        return f"{value:.4g}" if abs(value) < 1000 or abs(value) >= 1e6 else f"{value:.6g}"
+    if isinstance(value, list):
+        return f"({', '.join(_number(item) for item in value)})"
     return str(value)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _PIXELS = 384  # longest side of an image in the file
 _NICE_LIMITS = (1, 2, 3, 5)
+_PLOT = (5.6, 2.8)  # inches: small enough that the letters can be read on a telephone
 
 
 def images(data: ReportData, volumes: Mapping[str, Volume], view: View) -> str:
@@ -47,7 +48,7 @@ def images(data: ReportData, volumes: Mapping[str, Volume], view: View) -> str:
     switches, rules = [], []
     for i, window in enumerate(windows):
         checked = " checked" if i == 0 else ""
-        text = f"{window.name} ({window.low:g} to {window.high:g})"
+        text = f"{window.name} ({window.low:g} to {window.high:g} {unit})"
         switches.append(
             f'<input type="radio" name="window" id="w{i}"{checked}><label for="w{i}">{escape(text)}</label>'
         )
@@ -104,7 +105,7 @@ def flicker(data: ReportData, volumes: Mapping[str, Volume], view: View) -> str:
         steps = (np.abs(np.diff(volume.array, axis=0)) * both).sum(axis=(1, 2)) / count
         curves.append(Curve(labels[name], np.arange(steps.size) + 0.5, steps, COLOURS[name], dashed=name == "truth"))
     picture = figures.plot_png(
-        curves, x_label="slice", y_label=f"mean |step along z|, {data.volume.quantity}", size=(7.2, 2.8)
+        curves, x_label="slice", y_label=f"mean |step along z|, {data.volume.quantity}", size=_PLOT
     )
     return (
         "<h2>From slice to slice</h2>"
@@ -146,14 +147,14 @@ def residuals(data: ReportData) -> str:
             reference = (1.0, "noise") if key == "discrepancy" and data.noise_known else None
             label = {"discrepancy": "residual / noise" if data.noise_known else "residual / data"}.get(key, key)
             picture = figures.plot_png(
-                curves, x_label="step", y_label=label, logarithmic=wide, reference=reference, size=(5.6, 2.8)
+                curves, x_label="step", y_label=label, logarithmic=wide, reference=reference, size=_PLOT
             )
             plots.append(_img(picture, f"{label} by step", "plot"))
     if len(data.residual_per_view) > 1:
         curve = Curve("residual", range(len(data.residual_per_view)), list(data.residual_per_view), COLOURS["result"])
         reference = (1.0, "noise") if data.noise_known else None
         label = "residual / noise" if data.noise_known else "residual / data"
-        picture = figures.plot_png([curve], x_label="view", y_label=label, reference=reference, size=(5.6, 2.8))
+        picture = figures.plot_png([curve], x_label="view", y_label=label, reference=reference, size=_PLOT)
         plots.append(_img(picture, "Residual of each view", "plot"))
     if not plots:
         return ""
@@ -169,7 +170,9 @@ def profile(data: ReportData, volumes: Mapping[str, Volume], view: View) -> str:
         curves.append(
             Curve(labels[name], np.arange(values.size) * spacing[2], values, COLOURS[name], dashed=name == "truth")
         )
-    picture = figures.plot_png(curves, x_label="mm, from the right side of the patient", y_label=data.volume.quantity)
+    picture = figures.plot_png(
+        curves, x_label="mm, from the right side of the patient", y_label=data.volume.quantity, size=_PLOT
+    )
     return (
         f'<h2>Profile</h2><p class="note">Across the axial plane shown above, slice {view.z}, row {view.y}.</p>'
         + _img(picture, "Line profile", "plot")

@@ -192,3 +192,19 @@ def test_body_holds_its_holes() -> None:
     assert not mask[:, 0].any()
     empty = volume.with_array(np.full_like(volume.array, -1000.0))
     assert figures.body_mask(empty).all()
+
+
+def test_figures_that_read_alike_are_not_called_better_or_worse(data: ReportData) -> None:
+    metrics = {"result": {"psnr": 31.254, "ssim": 0.85}, "baseline": {"psnr": 31.251, "ssim": 0.8499}}
+    text = render(replace(data, metrics=metrics))
+    assert '<td class="number">31.25</td><td class="number">31.25</td>' in text
+    assert '<td class="number">0.8499</td><td class="number better">0.8500</td>' in text
+    assert "as good as tv" in text
+
+
+def test_records_are_short_and_plain(data: ReportData) -> None:
+    text = render(
+        replace(data, provenance={"photons": 1e5, "affine": [[-3.4610453, 0.0], [0.0, 1.0]], "many": [1] * 30})
+    )
+    for shown in ("<dd>100000</dd>", "<dd>(-3.461, 0), (0, 1)</dd>", "<dd>30 values</dd>"):
+        assert shown in text
