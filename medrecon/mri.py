@@ -13,14 +13,14 @@ from medrecon.data.volume import Geometry
 from medrecon.errors import InputError, UsageError
 from medrecon.physics.mri.calibration import absorb_phase, espirit, low_resolution_maps
 from medrecon.physics.mri.coils import compression_matrix, mixed, whitening_matrix
-from medrecon.physics.mri.fourier import centred_fft, cropped
+from medrecon.physics.mri.fourier import central, centred_fft, centred_ifft, cropped, embedded
 from medrecon.physics.mri.masks import calibration_widths
 from medrecon.physics.mri.nonuniform import NonCartesianSense
 from medrecon.physics.mri.sense import CartesianSense, RealVolume
 from medrecon.physics.noise import GaussianNoise
 from medrecon.prior import Prior
 from medrecon.problem import Problem
-from medrecon.scans import problem_builders
+from medrecon.scans import cut_grid, problem_builders, slice_cutters
 
 MAP_METHODS = ("auto", "espirit", "low-resolution")
 _CALIBRATION = 24  # samples along each axis that maps are made from, at most
@@ -150,6 +150,8 @@ def mri_problem(
             hint="Leave --like, --shape and --voxel out, and resample the result.",
         )
     found = measurement_of(kspace, coils=coils)
+    if maps is None and kspace.maps is not None and not coils:
+        maps = _given_maps(kspace, found)
     if maps is None:
         maps = coil_maps(found, method=map_method, sets=sets)
     full = _operator(found, maps)
@@ -170,11 +172,69 @@ def mri_problem(
     )
 
 
+@slice_cutters.register("mri")
+def cut_kspace(kspace: KSpace, first: int, last: int) -> KSpace:
+    """Some slices of a scan: of a 3D one where k-space is fully sampled along z, which is then transformed.
+
+    Raises InputError where slices are measured together.
+    """
+    mask = None if kspace.mask is None else np.asarray(kspace.mask)
+    together = 0 in kspace.encoded and (kspace.trajectory is not None or mask is None or mask.shape[0] > 1)
+    if together:
+        raise InputError(
+            "the slices of this scan are measured together", found="undersampling along z",
+            expected="slices that are measured by themselves", hint="Leave --preview-slice out.",
+        )  # fmt: skip
+    grid, sizes = kspace.volume_geometry, kspace.matrix or tuple(kspace.data.shape[1:])
+    data, calibration = kspace.data, kspace.calibration
+    start = first
+    if 0 in kspace.encoded:
+        data = centred_ifft(torch.from_numpy(np.ascontiguousarray(data)), (1,)).numpy()
+        start = first + central(sizes[0], grid.shape[0]).start
+        if calibration is not None:
+            longer = embedded(torch.from_numpy(calibration).movedim(1, -1), (sizes[0],)).movedim(-1, 1)
+            calibration = centred_ifft(longer.contiguous(), (1,)).numpy()
+    part = slice(start, start + last - first)
+
+    def cut(values: np.ndarray | None, axis: int) -> np.ndarray | None:
+        if values is None or values.shape[axis] == 1:
+            return values
+        return np.ascontiguousarray(values[(slice(None),) * axis + (part,)])
+
+    return replace(
+        kspace,
+        data=data[:, part] if data.shape[1] > 1 else data,
+        volume_geometry=cut_grid(grid, first, last),
+        field_of_view=(grid.spacing[0] * (last - first), *kspace.field_of_view[1:]),
+        mask=cut(mask, 0),
+        averages=cut(kspace.averages, 0),
+        calibration=cut(calibration, 1),
+        maps=cut(kspace.maps, 2),
+        encoded=(1, 2),
+        readout_axis=None if kspace.readout_axis == 0 else kspace.readout_axis,
+        matrix=None if kspace.matrix is None else (last - first, *kspace.matrix[1:]),
+    )
+
+
 # --- parts -----------------------------------------------------------------------------------------------------------
 def _operator(found: Measurement, maps: Tensor) -> CartesianSense | NonCartesianSense:
     if found.trajectory is not None:
         return NonCartesianSense(maps, found.trajectory, found.matrix, found.amplitude)
     return CartesianSense(maps, found.amplitude, found.matrix, found.encoded)
+
+
+def _given_maps(kspace: KSpace, found: Measurement) -> Tensor:
+    """Maps that came with the data, whitened, cropped to the grid and of length one, with the phase of the object."""
+    maps = torch.from_numpy(np.asarray(kspace.maps, dtype=np.complex64))
+    if maps.ndim != 5 or maps.shape[1] != len(found.data):
+        raise InputError("coil maps of other coils than the data", found=tuple(maps.shape))
+    if kspace.noise_covariance is not None:
+        matrix, _ = whitening_matrix(torch.from_numpy(np.asarray(kspace.noise_covariance)))
+        maps = mixed(matrix, maps.transpose(0, 1)).transpose(0, 1)
+    maps = cropped(maps, found.grid)
+    length = torch.linalg.vector_norm(maps, dim=1, keepdim=True)
+    maps = torch.where(length > 0, maps / length.clamp_min(1e-30), maps)
+    return absorb_phase(maps, found.calibration, found.matrix, found.encoded)
 
 
 def _mask_of(kspace: KSpace) -> Tensor:

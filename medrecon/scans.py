@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +20,8 @@ from medrecon.problem import Problem
 from medrecon.registry import Registry
 
 problem_builders: Registry[Callable[..., Problem]] = Registry("modality")
+slice_cutters: Registry[Callable[..., Any]] = Registry("modality")
+_MOST_VIEWS = 512  # in a report
 _MODALITIES = ("medrecon.mri",)  # modules that register one, beside this one
 
 
@@ -37,9 +40,13 @@ def problem_from_scan(scan: Scan | KSpace, *, prior: Prior | None = None, grid: 
     InputError
         Data, geometry and grid do not fit together.
     """
+    _load_modalities()
+    return problem_builders.get(scan.modality)(scan, prior=prior, grid=grid or scan.volume_geometry)
+
+
+def _load_modalities() -> None:
     for module in _MODALITIES:
         import_module(module)
-    return problem_builders.get(scan.modality)(scan, prior=prior, grid=grid or scan.volume_geometry)
 
 
 def prior_for(modality: str, name: str | None = None, *, device: str = "cpu") -> NetworkPrior | None:
@@ -100,13 +107,13 @@ def _check_same_axis(measured: Geometry, wanted: Geometry, tolerance: float = 0.
         )
 
 
-def grid_like(scan: Scan, like: Geometry) -> Geometry:
+def grid_like(scan: Scan | KSpace, like: Geometry) -> Geometry:
     """The grid of another volume, its axes in the order of the scanner's."""
     empty = Volume(np.broadcast_to(np.float32(0), like.shape), like)
     return empty.as_orientation(scan.volume_geometry.orientation).geometry
 
 
-def grid_of(scan: Scan, shape: tuple[int, int, int] | None, voxel: tuple[float, ...] | None) -> Geometry:
+def grid_of(scan: Scan | KSpace, shape: tuple[int, int, int] | None, voxel: tuple[float, ...] | None) -> Geometry:
     """The scan's grid with another shape ``(z, y, x)`` or voxel size, around the same centre.
 
     ``voxel`` is one size for the plane of the slices, or sizes along ``(z, y, x)``; the distance of the slices is
@@ -144,21 +151,32 @@ def grid_of(scan: Scan, shape: tuple[int, int, int] | None, voxel: tuple[float, 
     return Geometry(shape, affine)
 
 
-def cut_slices(scan: Scan, first: int, last: int) -> Scan:
-    """The scan of slices ``first`` to ``last - 1`` alone."""
-    grid = scan.volume_geometry
-    affine = grid.affine.copy()
-    affine[:3, 3] += affine[:3, 2] * first
-    shape = (last - first, *grid.shape[1:])
+def cut_slices(scan: Scan | KSpace, first: int, last: int) -> Scan | KSpace:
+    """The measurement of slices ``first`` to ``last - 1`` alone. Raises InputError where slices cannot be separated."""
+    _load_modalities()
+    return slice_cutters.get(scan.modality)(scan, first, last)
+
+
+@slice_cutters.register("ct")
+def cut_ct(scan: Scan, first: int, last: int) -> Scan:
+    """Slice-stack CT: every slice is measured by itself."""
+    grid = cut_grid(scan.volume_geometry, first, last)
     return replace(
         scan,
         data=np.ascontiguousarray(scan.data[:, first:last]),
-        geometry=scan.geometry | {"shape": list(shape)},
-        volume_geometry=Geometry(shape, affine),
+        geometry=scan.geometry | {"shape": list(grid.shape)},
+        volume_geometry=grid,
     )
 
 
-def source_orientation(scan: Scan) -> str:
+def cut_grid(grid: Geometry, first: int, last: int) -> Geometry:
+    """Slices ``first`` to ``last - 1`` of a grid."""
+    affine = grid.affine.copy()
+    affine[:3, 3] += affine[:3, 2] * first
+    return Geometry((last - first, *grid.shape[1:]), affine)
+
+
+def source_orientation(scan: Scan | KSpace) -> str:
     """Order of the axes of the volume that was measured where that is known, else of the scan's grid."""
     how = scan.provenance.get("simulation")
     letters = how.get("source_orientation") if isinstance(how, dict) else None
@@ -166,7 +184,11 @@ def source_orientation(scan: Scan) -> str:
 
 
 def residual_per_view(problem: Problem, volume: Volume) -> list[float]:
-    """Root-mean-square residual of each view over its noise, or over the data's size where the noise is not known."""
+    """Root-mean-square residual of each view over its noise, or over the data's size where the noise is not known.
+
+    A view is one index of the axis of the data that is held out as a whole: a projection, a line of k-space. More than
+    a few hundred are taken together in groups.
+    """
     turned = volume.as_orientation(problem.geometry.orientation).to_quantity(problem.quantity, problem.water)
     residual = problem.op(torch.from_numpy(np.ascontiguousarray(turned.array, dtype=np.float32))) - problem.y
     if problem.noise_model is not None:
@@ -174,4 +196,7 @@ def residual_per_view(problem: Problem, volume: Volume) -> list[float]:
         size = 1.0
     else:
         size = float(problem.y.square().mean().sqrt())
-    return (residual.square().mean(dim=(1, 2)).sqrt() / size).tolist()
+    views = residual.movedim(int(getattr(problem.op, "holdout_axis", 0)), 0).flatten(1).square().mean(dim=1)
+    if len(views) > _MOST_VIEWS:
+        views = torch.stack([group.mean() for group in views.tensor_split(_MOST_VIEWS)])
+    return (views.sqrt() / size).tolist()

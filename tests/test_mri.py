@@ -25,7 +25,14 @@ VOLUME = head((2, 48, 40), (4.0, 4.0, 4.0))
 
 
 def scan(**settings: object) -> KSpace:
-    options = {"mask": "gaussian1d", "acceleration": 2.5, "coils": 4, "noise": 0.005, "centre": 14, "seed": 2} | settings
+    options = {
+        "mask": "gaussian1d",
+        "acceleration": 2.5,
+        "coils": 4,
+        "noise": 0.005,
+        "centre": 14,
+        "seed": 2,
+    } | settings
     return simulate_kspace(VOLUME, **options)  # type: ignore[arg-type]
 
 

@@ -70,9 +70,7 @@ class L1Wavelet(Sampler):
             "momentum": torch.view_as_real(z.contiguous()),
             "t": torch.tensor(t, dtype=torch.float64),
         }
-        return state.advance(
-            magnitude(system, x), tensors, discrepancy=discrepancy(system, form, x), change=change
-        )
+        return state.advance(magnitude(system, x), tensors, discrepancy=discrepancy(system, form, x), change=change)
 
     def _shrink(self, x: Tensor, iteration: int) -> Tensor:
         axes = [x.ndim - 3 + axis for axis in self.axes]

@@ -6,6 +6,8 @@ a phase. Fields are smooth inside the loops: they are computed on a few Chebyshe
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 _SEGMENTS = 48
@@ -70,14 +72,14 @@ def _loops(coils: int, halves: np.ndarray) -> list[np.ndarray]:
 def _received(loop: np.ndarray, points: np.ndarray) -> np.ndarray:
     """``Bx - i By`` of unit current in the loop, up to a constant."""
     field = np.zeros((len(points), 3))
-    for start, end in zip(loop[:-1], loop[1:], strict=True):
+    for start, end in pairwise(loop):
         distance = points - (start + end) / 2
         field += np.cross(end - start, distance) / (np.linalg.norm(distance, axis=1) ** 3)[:, None]
     return field[:, 0] - 1j * field[:, 1]
 
 
 def _interpolation(nodes: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Barycentric Lagrange interpolation from Chebyshev nodes of the first kind (Berrut and Trefethen 2004, eq. 5.3)."""
+    """Barycentric interpolation from Chebyshev nodes of the first kind (Berrut and Trefethen 2004, eq. 5.3)."""
     order = np.arange(len(nodes))
     weights = (-1.0) ** order * np.sin(np.pi * (order + 0.5) / len(nodes))
     difference = points[:, None] - nodes[None]

@@ -258,9 +258,10 @@ def calibration_widths(mask: np.ndarray) -> tuple[int, ...]:
     while growing:
         for axis in sorted(growing):
             wider = [w + (a == axis) for a, w in enumerate(widths)]
-            if wider[axis] > mask.shape[axis] or not mask[
-                tuple(central(n, w) for n, w in zip(mask.shape, wider, strict=True))
-            ].all():
+            if (
+                wider[axis] > mask.shape[axis]
+                or not mask[tuple(central(n, w) for n, w in zip(mask.shape, wider, strict=True))].all()
+            ):
                 growing.discard(axis)
             else:
                 widths = wider

@@ -78,7 +78,9 @@ class NonCartesianSense(LinearOperator):
         if amplitude is None:
             amplitude = torch.ones((1, 1, 1))
         if amplitude.ndim != 3 or amplitude.shape[0] not in (1, self.rows):
-            raise InputError("amplitudes of samples", found=tuple(amplitude.shape), expected="(slices, spokes, samples)")
+            raise InputError(
+                "amplitudes of samples", found=tuple(amplitude.shape), expected="(slices, spokes, samples)"
+            )
         amplitude = amplitude.to(maps.real.dtype).expand(-1, spokes, samples)
         self._amplitude = amplitude[:, None]
         self.domain = Space((grid[0], grid[1], grid[2]), maps.dtype)
@@ -214,7 +216,7 @@ def radial_trajectory(spokes: int, samples: int, matrix: tuple[int, int], *, gol
 def spiral_trajectory(
     arms: int, samples: int, matrix: tuple[int, int], *, turns: float = 8.0, density: float = 1.0
 ) -> np.ndarray:
-    """Archimedean spirals from the centre outwards, ``(arms, samples, 2)``; ``density`` above 1 samples the centre more.
+    """Archimedean spirals from the centre outwards, ``(arms, samples, 2)``; ``density`` above 1 favours the centre.
 
     Radius ``t^density / 2`` of the matrix at angle ``2 pi turns t``, ``t`` from 0 to 1; arms evenly turned.
     """

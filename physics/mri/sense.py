@@ -19,7 +19,6 @@ from medrecon.physics.mri.fourier import (
     along,
     central,
     centred_ifft,
-    cropped,
     frequency_modulation,
     image_modulation,
 )

@@ -16,7 +16,9 @@ def head(shape: tuple[int, int, int] = (2, 64, 56), spacing: tuple[float, float,
     z, y, x = (np.linspace(-1, 1, n) if n > 1 else np.zeros(1) for n in shape)
     z, y, x = z[:, None, None], y[None, :, None], x[None, None]
     inside = (x / 0.75) ** 2 + (y / 0.85) ** 2 < 1
-    values = 500.0 * inside + 300 * (((x / 0.62) ** 2 + (y / 0.7) ** 2) < 1) * (1 + 0.25 * np.sin(9 * x + z) * np.cos(7 * y))
+    values = 500.0 * inside + 300 * (((x / 0.62) ** 2 + (y / 0.7) ** 2) < 1) * (
+        1 + 0.25 * np.sin(9 * x + z) * np.cos(7 * y)
+    )
     values -= 450.0 * (((x - 0.2) / 0.12) ** 2 + ((y + 0.1) / 0.3) ** 2 < 1)
     values += 180.0 * (((x + 0.25) / 0.2) ** 2 + ((y - 0.2) / 0.15) ** 2 < 1)
     values = np.broadcast_to(np.maximum(values, 0), shape).astype(np.float32)

@@ -73,8 +73,12 @@ def test_geometric_compression_keeps_what_varies_along_the_readout():
 def test_virtual_coils_vary_smoothly_along_the_readout():
     """The basis of each position is free up to a rotation; unaligned ones jump."""
     x = torch.linspace(-1, 1, 16)
-    coils = torch.stack([torch.exp(-((x - c) ** 2) + 1j * c * x) for c in torch.linspace(-1, 1, 6)]).to(torch.complex128)
-    images = (coils[:, None] * (1 + 0.5 * torch.cos(3 * torch.linspace(-1, 1, 12, dtype=torch.float64)))[:, None])[:, None]
+    coils = torch.stack([torch.exp(-((x - c) ** 2) + 1j * c * x) for c in torch.linspace(-1, 1, 6)]).to(
+        torch.complex128
+    )
+    images = (coils[:, None] * (1 + 0.5 * torch.cos(3 * torch.linspace(-1, 1, 12, dtype=torch.float64)))[:, None])[
+        :, None
+    ]
     data = centred_fft(images, (2, 3))
     virtual, _ = compressed_geometrically(data, cropped(data, (8, 16)), 1, axis=2)
     along = centred_ifft(virtual, (2, 3))[0, 0]
