@@ -17,6 +17,8 @@ from medrecon.training.corpus import STEP, Corpus
 from medrecon.training.guides import PairFolder
 from medrecon.training.settings import TrainingSettings
 
+_CLASSICAL = 0.4  # share of guides that are classical volumes, where there are refined ones
+
 
 @dataclass(frozen=True, eq=False)
 class Batch:
@@ -78,7 +80,10 @@ class Batches:
         """Truth and neighbouring guide slices, ``(1 + guides, size, size)``."""
         assert self.pairs is not None
         number, position = self._locate(int(rng.integers(self._slices(pairs))))
-        truth, guide = self.pairs.pair(number)
+        truth, classical, *refined = self.pairs.pair(number)
+        guide = classical
+        if refined and rng.random() >= _CLASSICAL:
+            guide = refined[int(rng.integers(len(refined)))]
         reach = self.settings.guides // 2
         around = np.clip(np.arange(position - reach, position + reach + 1), 0, len(truth) - 1)
         if rng.random() < 0.5:  # the volume may as well stand on its head

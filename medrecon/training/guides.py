@@ -1,4 +1,6 @@
-"""Pairs of truth and classical volume, from simulated scans: what a guided network learns from.
+"""Pairs of truth and guides, from simulated scans: what a guided network learns from.
+
+A guide is a classical volume or, with a prior to start from, what that prior made of it.
 
 A pair is a function of the corpus, the seed and its number alone. It is made once and kept as a file, so that a
 stopped maker goes on where it was. A modality registers one function that simulates a random scan and reconstructs it
@@ -15,20 +17,26 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
 
 from medrecon.data.volume import Geometry, Volume
 from medrecon.errors import CorruptInput, InputError, MedreconError
+from medrecon.noise import KeyedNoise
 from medrecon.registry import Registry
 from medrecon.training.augment import enlarge, sharpened
 from medrecon.training.corpus import STEP, Corpus, Progress, stored_corpus
 from medrecon.training.files import write_array, write_text
 
-_FORMAT = "medrecon-pairs-1"
+if TYPE_CHECKING:
+    from medrecon.prior import NetworkPrior
+    from medrecon.problem import Problem
+
+_FORMAT = "medrecon-pairs-2"
 
 
 @dataclass(frozen=True)
@@ -43,12 +51,15 @@ class PairSettings:
     largest_zoom: float = 2.6
     sharpen: float = 0.6
     views: tuple[int, ...] = ()  # each run of slices is seen with these numbers of views; with a random one if empty
+    refined: int = 0  # rounds of `refine`, each result a guide more
+    prior: str = ""  # name or file of the prior that refines
+    prior_sha256: str = ""
 
 
 class GuideMaker(Protocol):
-    """``make(truth, rng, views)``: the classical volume of a random scan of ``truth``, on its grid."""
+    """``make(truth, rng, views)``: a random scan of ``truth`` and its classical volume, in the scan's quantity."""
 
-    def __call__(self, truth: Volume, rng: np.random.Generator, views: int | None = None) -> Volume:
+    def __call__(self, truth: Volume, rng: np.random.Generator, views: int | None = None) -> tuple[Problem, Volume]:
         """Make one."""
         ...
 
@@ -57,16 +68,16 @@ guide_makers: Registry[GuideMaker] = Registry("maker of guides for")
 
 VIEWS = (4, 4, 5, 6, 7, 8, 8, 8, 10, 12, 14, 16, 16, 20, 24, 32)
 _AUTOMATIC = 0.5  # share of total-variation volumes that are what the engine makes
+_LEVELS, _TRUST, _WEIGHT = (0.7, 1.5), (0.1, 0.3), (1.0, 3.0)  # of `refine`, around what it is used with
 
 
 @guide_makers.register("ct")
-def sparse_view_ct(truth: Volume, rng: np.random.Generator, views: int | None = None) -> Volume:
+def sparse_view_ct(truth: Volume, rng: np.random.Generator, views: int | None = None) -> tuple[Problem, Volume]:
     """Parallel beam, few views at random angles, photon noise; then 3D total variation of random strength.
 
     Half a turn, sometimes a whole one or a limited arc; 2e4 to 5e5 photons; the usual weight and number of iterations,
     or a third to four times the one and 0.4 to one times the other.
     """
-    from medrecon.noise import KeyedNoise
     from medrecon.physics.ct import CTOperator
     from medrecon.physics.ct_geometry import CTGeometry
     from medrecon.physics.noise import PoissonNoise
@@ -84,18 +95,51 @@ def sparse_view_ct(truth: Volume, rng: np.random.Generator, views: int | None = 
     attenuation = torch.from_numpy(truth.to_quantity("1/mm").array).clamp_min(0)
     data = simulate_ct(attenuation, geometry, noise, seed=int(rng.integers(2**31)))
     problem = Problem(CTOperator(geometry), data, grid, quantity="1/mm", noise_model=noise, lower_bound=0.0)
-    weight = math.exp(rng.uniform(math.log(0.7), math.log(8.0)))  # the automatic one is 2
+    weight = _drawn(rng, (0.7, 8.0))  # the automatic one is 2
     method = TV() if rng.random() < _AUTOMATIC else TV(weight=weight, iterations=int(rng.integers(4, 11)) * 10)
     system, keyed = problem.system(), KeyedNoise(0)
     state = method.init(system, keyed)
     while not method.done(state):
         state = method.step(system, state, keyed)
-    values = system.to_quantity(state.estimate).contiguous().numpy()
-    return Volume(values, grid, "1/mm").to_quantity(truth.quantity)
+    return problem, Volume(system.to_quantity(state.estimate).contiguous().numpy(), grid, "1/mm")
+
+
+def _drawn(rng: np.random.Generator, ends: tuple[float, float]) -> float:
+    """A log-uniform number."""
+    return math.exp(rng.uniform(math.log(ends[0]), math.log(ends[1])))
+
+
+def _refined(
+    problem: Problem, classical: Volume, prior: NetworkPrior, rounds: int, rng: np.random.Generator
+) -> list[Volume]:
+    """What ``refine`` makes of the classical volume with a prior, after each of its rounds."""
+    from medrecon.samplers.x0_loop import Refine
+
+    level = _drawn(rng, _LEVELS)
+    method = Refine(
+        steps=rounds, sigma_max=level, sigma_min=level, trust=_drawn(rng, _TRUST) / level, tv=_drawn(rng, _WEIGHT)
+    )
+    system, keyed = replace(problem, prior=prior).system(), KeyedNoise(0)
+    system = replace(system, start=system.from_quantity(torch.from_numpy(classical.array)))
+    state, volumes = method.init(system, keyed), []
+    while not method.done(state):
+        state = method.step(system, state, keyed)
+        volumes.append(classical.with_array(system.to_quantity(state.estimate).contiguous().numpy()))
+    return volumes
+
+
+@lru_cache(maxsize=1)
+def _prior(name: str, sha256: str) -> NetworkPrior:
+    from medrecon.prior import load_prior
+
+    prior = load_prior(name)
+    if prior.card.sha256 != sha256:
+        raise InputError("the prior that refines guides has changed", where=name)
+    return prior
 
 
 def make_pair(corpus: Corpus, settings: PairSettings, number: int) -> np.ndarray:
-    """Pair ``number``: truth and classical volume ``(2, z, y, x)`` in network units.
+    """Pair ``number``: truth, classical volume and what became of it, ``(2 + refined, z, y, x)``, network units.
 
     Raises InputError where the corpus holds no run of neighbouring slices.
     """
@@ -130,12 +174,16 @@ def make_pair(corpus: Corpus, settings: PairSettings, number: int) -> np.ndarray
     grid = Geometry.from_spacing(truth.shape, tuple(float(s) for s in spacing))  # type: ignore[arg-type]
     scale = np.float32(intensity.scale or 1.0)
     physical = Volume(truth * scale + np.float32(intensity.offset), grid, intensity.quantity)
-    guide = guide_makers.get(settings.modality)(physical, rng, views)
-    return np.stack([truth, (guide.array - np.float32(intensity.offset)) / scale])
+    problem, classical = guide_makers.get(settings.modality)(physical, rng, views)
+    guides = [classical]
+    if settings.refined:
+        guides += _refined(problem, classical, _prior(settings.prior, settings.prior_sha256), settings.refined, rng)
+    inverse = [(g.to_quantity(intensity.quantity).array - np.float32(intensity.offset)) / scale for g in guides]
+    return np.stack([truth, *inverse])
 
 
 class PairFolder:
-    """Pairs as files; number n is ``n.npy``, int16 multiples of `STEP`, ``(2, z, y, x)``.
+    """Pairs as files; number n is ``n.npy``, int16 multiples of `STEP`, ``(2 + refined, z, y, x)``.
 
     A folder with pairs of another corpus or other settings is emptied first.
     """
@@ -143,8 +191,8 @@ class PairFolder:
     def __init__(self, folder: Path, corpus: Corpus, settings: PairSettings) -> None:
         self.folder, self.corpus, self.settings = folder, corpus, settings
         self._open: dict[int, np.ndarray] = {}
-        # The number of pairs wanted does not change what a pair is
-        facts = [_FORMAT, asdict(replace(settings, count=0)), corpus.key]
+        # Neither the number of pairs wanted nor the place of the prior changes what a pair is
+        facts = [_FORMAT, asdict(replace(settings, count=0, prior="")), corpus.key]
         self._key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
         folder.mkdir(parents=True, exist_ok=True)
         if self._described() != self._key:
@@ -197,7 +245,7 @@ class PairFolder:
                 progress(number + 1, self.settings.count)
 
     def pair(self, number: int) -> np.ndarray:
-        """One pair as it is stored: int16 ``(2, z, y, x)``, mapped into memory."""
+        """One pair as it is stored: int16 ``(2 + refined, z, y, x)``, mapped into memory."""
         if number not in self._open:
             try:
                 self._open[number] = np.load(self.path(number), mmap_mode="r", allow_pickle=False)

@@ -18,7 +18,7 @@ from torch import Tensor
 from medrecon.data.atomic import check_target
 from medrecon.errors import NonFinite, UsageError
 from medrecon.network import EDMDenoiser
-from medrecon.prior import PriorCard, load_prior, read_card, save_prior
+from medrecon.prior import NetworkPrior, PriorCard, bundled_priors, load_prior, read_card, save_prior
 from medrecon.training.batches import Batch, Batches, in_order
 from medrecon.training.card import make_card
 from medrecon.training.corpus import Corpus, check_disjoint, hold_out, load_corpus
@@ -144,7 +144,7 @@ def train(
         if resume and run.checkpoint.exists():
             load_checkpoint(run.checkpoint, key, state)
         checks = run.validation(held)
-        pairs = run.pairs(training)
+        pairs = run.pairs(training, _recipe(settings, init, start))
         run.train(state, training, pairs, checks, key)
         card = run.finish(state, training, held, checks, start.card if start else None)
     except _Stopped:
@@ -205,14 +205,12 @@ class _Run:
             pairs.make(self._counter("guides"))
         return validation_set(held, self.settings, pairs)
 
-    def pairs(self, training: Corpus) -> PairFolder | None:
+    def pairs(self, training: Corpus, recipe: PairSettings) -> PairFolder | None:
         """The folder of pairs; filled, unless that is done beside the training."""
         settings = self.settings
         if not settings.guided or settings.steps == 0:
             return None
-        pairs = PairFolder(
-            self.work / "pairs", training, PairSettings(settings.modality, settings.pairs, settings.seed)
-        )
+        pairs = PairFolder(self.work / "pairs", training, recipe)
         now = _FIRST_PAIRS if settings.pairs_in_background else settings.pairs
         pairs.make(self._counter("guides"), lambda: pairs.ready() < now)
         return pairs
@@ -303,19 +301,37 @@ class _Run:
 def denoising_loss(network: EDMDenoiser, batch: Batch) -> Tensor:
     """Denoising error, weighted so that every noise level asks the same of the network (Karras et al. 2022, table 1).
 
-    With a guide, its error takes the place of the standard deviation of the data, as in the network.
+    With a guide, its error takes the place of the standard deviation of the data: its own error in each crop, so that
+    good guides are to be improved as much as bad ones, in decibels.
     """
-    sigma, spread = batch.sigma, network.sigma_data if batch.guide is None else network.guide_error
+    sigma, spread = batch.sigma, torch.tensor(network.sigma_data, device=batch.sigma.device)
+    if batch.guide is not None:
+        wrong = (batch.guide[:, network.guides // 2, None] - batch.clean).square().mean(dim=(1, 2, 3)).sqrt()
+        spread = wrong.clamp(*_GUIDE_ERRORS)
     noisy = (batch.clean + sigma[:, None, None, None] * batch.noise).contiguous(memory_format=torch.channels_last)
     weight = (sigma**2 + spread**2) / (sigma * spread) ** 2
     error = (network(noisy, sigma, batch.guide) - batch.clean).square().mean(dim=(1, 2, 3))
     return (error * weight).mean()
 
 
+_GUIDE_ERRORS = (0.02, 0.4)  # network units: no crop weighs more or less than these
+
+
 def _with_budget(settings: TrainingSettings) -> TrainingSettings:
     if settings.steps is None and settings.minutes is None:
         return replace(settings, minutes=_DEFAULT_MINUTES)
     return settings
+
+
+def _recipe(settings: TrainingSettings, init: str | None, start: NetworkPrior | None) -> PairSettings:
+    """How pairs are made. Raises UsageError where guides are to be refined and there is no prior that can."""
+    recipe = PairSettings(settings.modality, settings.pairs, settings.seed)
+    if not settings.refined:
+        return recipe
+    if init is None or start is None or not start.guides:
+        raise UsageError("refined guides need a guided prior to start from", hint="Give one with --init.")
+    place = init if init in bundled_priors() else str(Path(init).resolve())
+    return replace(recipe, refined=settings.refined, prior=place, prior_sha256=start.card.sha256)
 
 
 def _fitted(settings: TrainingSettings, start: EDMDenoiser) -> TrainingSettings:

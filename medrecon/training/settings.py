@@ -75,6 +75,9 @@ class TrainingSettings:
     pairs_in_background
         Make them in a process of their own while the training runs, instead of before it. What the network sees then
         depends on the speed of both, so that two runs differ.
+    refined
+        Rounds of ``refine`` with the prior to start from, whose results are guides too: the second stage of a training,
+        for a prior that is to go on from its own results.
     unguided
         Share of batches without a guide, taken from all slices, with wide augmentation.
     sizes
@@ -113,6 +116,7 @@ class TrainingSettings:
     guides: int = 3
     pairs: int = 500
     pairs_in_background: bool = True
+    refined: int = 0
     unguided: float = 0.2
     sizes: tuple[tuple[int, int, float], ...] = ((64, 8, 0.75), (96, 4, 0.25))
     sigma_mean: float = -1.6

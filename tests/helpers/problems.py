@@ -10,7 +10,7 @@ from torch import Tensor
 
 from helpers.operators import MaskedHartley, SliceProjector
 from helpers.priors import small_network_prior
-from medrecon.data.volume import Geometry
+from medrecon.data.volume import Geometry, Volume
 from medrecon.physics.noise import GaussianNoise
 from medrecon.prior import GaussianPrior, Prior
 from medrecon.problem import Problem
@@ -45,6 +45,12 @@ def projection_problem(
         noise_model=noise,
         lower_bound=0.0,
     )
+
+
+def empty_scan(volume: Volume) -> Problem:
+    """A problem on the grid of a volume, for where nobody solves it."""
+    op = SliceProjector(volume.geometry.shape, 1)
+    return Problem(op, torch.zeros(op.range.shape), volume.geometry, volume.quantity)
 
 
 @dataclass(frozen=True)

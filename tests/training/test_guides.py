@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,19 +11,25 @@ import pytest
 import torch
 
 from helpers.bodies import corpus_folder, small
+from helpers.priors import SMALL, card
+from helpers.problems import empty_scan
 from medrecon.data.volume import Volume
 from medrecon.errors import CorruptInput, InputError, MedreconError, UsageError
+from medrecon.network import EDMDenoiser
+from medrecon.prior import read_card, save_prior
+from medrecon.problem import Problem
 from medrecon.training.batches import Batches
 from medrecon.training.corpus import STEP, Corpus, load_corpus
 from medrecon.training.guides import BackgroundMaker, PairFolder, PairSettings, guide_makers, make_pair
 
 
 @guide_makers.register("test-blur")
-def blurred(truth: Volume, rng: np.random.Generator, views: int | None = None) -> Volume:
+def blurred(truth: Volume, rng: np.random.Generator, views: int | None = None) -> tuple[Problem, Volume]:
     """The truth smoothed along z, minus a constant: a classical volume that costs nothing."""
     array = truth.array
     padded = np.concatenate([array[:1], array, array[-1:]])
-    return truth.with_array((padded[:-2] + padded[1:-1] + padded[2:]) / 3 - (views or rng.integers(5, 20)))
+    smooth = (padded[:-2] + padded[1:-1] + padded[2:]) / 3 - (views or rng.integers(5, 20))
+    return empty_scan(truth), truth.with_array(smooth)
 
 
 @pytest.fixture
@@ -43,6 +50,34 @@ def test_a_pair_depends_on_its_number_alone(corpus: Corpus) -> None:
     np.testing.assert_array_equal(make_pair(corpus, recipe, 3), make_pair(corpus, recipe, 3))
     first, second = make_pair(corpus, recipe, 0), make_pair(corpus, recipe, 1)
     assert first.shape != second.shape or not np.array_equal(first, second)
+
+
+def test_a_prior_refines_the_classical_volume_as_the_method_does(corpus: Corpus, tmp_path: Path) -> None:
+    """The untrained guided prior returns its guide (mixed with a little of the noisy slice, which is the guide too), so
+    that a round is a data step from the classical volume: nearer to the data, and near to where it began."""
+    recipe = PairSettings(enlarged=0.0, views=(12,), frame=48)
+    network = EDMDenoiser(replace(SMALL, channels_in=4), 0.4)
+    prior = tmp_path / "prior.safetensors"
+    save_prior(prior, network, card(quantity="HU", scale=1000.0, offset=-1000.0, sigma_min=5.0, sigma_max=5000.0,
+                                    range=(-1000.0, 3000.0), orientation="LPS",
+                                    architecture=network.network.config.to_dict()))  # fmt: skip
+    sha256 = read_card(str(prior)).sha256
+    plain = make_pair(corpus, recipe, 0)
+    refining = replace(recipe, refined=2, prior=str(prior), prior_sha256=sha256)
+    refined = make_pair(corpus, refining, 0)
+    assert refined.shape == (4, *plain.shape[1:])
+    np.testing.assert_array_equal(refined[:2], plain)
+    moved = np.abs(refined[2:] - plain[1]).mean((1, 2, 3))
+    assert 1e-5 < moved[0] < 0.05 and 1e-5 < moved[1] < 0.05
+    with pytest.raises(InputError, match="has changed"):
+        make_pair(corpus, replace(refining, prior_sha256="0" * 64), 0)
+
+
+def test_the_place_of_the_prior_does_not_matter_but_its_weights_do(corpus: Corpus, tmp_path: Path) -> None:
+    recipe = PairSettings("test-blur", count=1)
+    PairFolder(tmp_path / "pairs", corpus, recipe).make()
+    assert PairFolder(tmp_path / "pairs", corpus, replace(recipe, prior="elsewhere")).ready() == 1
+    assert PairFolder(tmp_path / "pairs", corpus, replace(recipe, prior_sha256="1")).ready() == 0
 
 
 def test_every_run_of_slices_is_used_before_any_again(corpus: Corpus) -> None:
@@ -118,6 +153,22 @@ def test_guided_batches_hold_truth_and_its_neighbours(corpus: Corpus, tmp_path: 
         difference = (batch.guide[:, 1] - batch.clean[:, 0])[inside]
         assert float(difference.abs().median()) < 0.1
     assert all(batch.guide is None for batch in (batches.batch(step, 0) for step in range(20)))
+
+
+def test_refined_guides_are_drawn_too(corpus: Corpus, tmp_path: Path) -> None:
+    """Classical volume and two refined ones that are told apart by what was added to them."""
+    pairs = PairFolder(tmp_path / "pairs", corpus, PairSettings("test-blur", count=2, enlarged=0.0))
+    pairs.make()
+    for number in range(2):
+        truth, guide = pairs.pair(number)
+        marked = [truth, guide, guide + round(1 / STEP), guide + round(2 / STEP)]
+        np.save(pairs.path(number), np.stack(marked).astype("<i2"))
+    pairs = PairFolder(tmp_path / "pairs", corpus, PairSettings("test-blur", count=2, enlarged=0.0))
+    batches = Batches(corpus, pairs, small(guided=True, unguided=0.0, sizes=((48, 3, 1.0),)))
+    drawn = [batches.batch(step, 2) for step in range(60)]
+    marks = np.concatenate([(b.guide[:, 1].amax((1, 2)) - b.clean[:, 0].amax((1, 2))).round().numpy() for b in drawn])
+    shares = [float((marks == mark).mean()) for mark in (0, 1, 2)]
+    assert shares == pytest.approx([0.4, 0.3, 0.3], abs=0.11)  # 180 crops: three standard errors
 
 
 def test_a_process_of_its_own_makes_the_same_pairs(corpus: Corpus, tmp_path: Path) -> None:

@@ -12,11 +12,13 @@ import pytest
 import torch
 
 from helpers.bodies import body, corpus_folder, small
+from helpers.problems import empty_scan
 from medrecon.data import write
 from medrecon.data.volume import Volume
 from medrecon.errors import InputError, NonFinite, ResumeError, UsageError
 from medrecon.network import EDMDenoiser
 from medrecon.prior import load_prior, read_card
+from medrecon.problem import Problem
 from medrecon.training import TrainingSettings, train
 from medrecon.training.batches import Batch
 from medrecon.training.guides import guide_makers
@@ -26,9 +28,10 @@ from medrecon.training.state import TrainingState, widened
 
 
 @guide_makers.register("test-offset")
-def offset(truth: Volume, rng: np.random.Generator, views: int | None = None) -> Volume:
+def offset(truth: Volume, rng: np.random.Generator, views: int | None = None) -> tuple[Problem, Volume]:
     """The truth plus smooth errors: a classical volume that costs nothing."""
-    return truth.with_array(truth.array + 60 * np.sin(np.arange(truth.array.shape[1]) / 2)[:, None].astype(np.float32))
+    waves = 60 * np.sin(np.arange(truth.array.shape[1]) / 2)[:, None].astype(np.float32)
+    return empty_scan(truth), truth.with_array(truth.array + waves)
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +95,22 @@ def test_the_guided_loss_counts_from_the_error_of_the_guide() -> None:
         noise = torch.randn(clean.shape, generator=generator)
         loss = denoising_loss(network, Batch(clean, guide, torch.full((64,), level), noise))
         assert float(loss.detach()) == pytest.approx(1, rel=0.05)
+
+
+def test_the_guided_loss_asks_the_same_of_good_and_bad_guides() -> None:
+    """An untrained network returns its guide at a high level: its squared error counts in units of the guide's own."""
+    network = EDMDenoiser(small(guided=True).architecture(), 0.4, 0.1)
+    generator = torch.Generator().manual_seed(0)
+    clean, noise = (torch.randn((64, 1, 16, 16), generator=generator) for _ in range(2))
+    for error in (0.04, 0.1, 0.3):
+        guide = clean + error * torch.randn((64, 3, 16, 16), generator=generator)
+        loss = denoising_loss(network, Batch(clean, guide, torch.full((64,), 10.0), noise))
+        assert float(loss.detach()) == pytest.approx(1, rel=0.05)
+
+
+def test_refined_guides_need_a_guided_prior(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="need a guided prior to start from"):
+        train(small(guided=True, modality="test-offset", refined=2), *folders[:1], tmp_path / "a.safetensors")
 
 
 def test_the_running_mean_follows_its_formula() -> None:
