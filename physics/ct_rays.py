@@ -70,12 +70,12 @@ def ray_table(geometry: CTGeometry) -> tuple[RaySet, RaySet]:
     d_x, d_y = directions[..., 0].ravel() / s_x, directions[..., 1].ravel() / s_y
     along_y = np.abs(d_y) >= np.abs(d_x)
     return (
-        _rays_along(False, n_y, n_x, np.flatnonzero(along_y), y, x, d_y, d_x),
-        _rays_along(True, n_x, n_y, np.flatnonzero(~along_y), x, y, d_x, d_y),
+        rays_along(False, n_y, n_x, np.flatnonzero(along_y), y, x, d_y, d_x),
+        rays_along(True, n_x, n_y, np.flatnonzero(~along_y), x, y, d_x, d_y),
     )
 
 
-def _rays_along(
+def rays_along(
     transposed: bool,
     steps: int,
     width: int,
