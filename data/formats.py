@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from medrecon.data.atomic import Transaction, sha256_of_file
+from medrecon.data.kspace import KSpace
 from medrecon.data.limits import Limits
 from medrecon.data.provenance import describe_output, sidecar_path, verify_sidecar, write_json
 from medrecon.data.scan import Scan
@@ -26,7 +27,7 @@ HEAD = 4096
 class ReadFunction(Protocol):
     """``read(path, *, limits=None)``; raises InputError and nothing else for whatever a file may hold."""
 
-    def __call__(self, path: Path, *, limits: Limits | None = None) -> Volume | Scan:
+    def __call__(self, path: Path, *, limits: Limits | None = None) -> Volume | Scan | KSpace:
         """Read one file or folder."""
         ...
 
@@ -48,7 +49,7 @@ class Writer:
     name: str
     suffixes: tuple[str, ...]
     content: type
-    write: Callable[[Path, Volume], None] | Callable[[Path, Scan], None]
+    write: Callable[[Path, Volume], None] | Callable[[Path, Scan], None] | Callable[[Path, KSpace], None]
 
 
 readers: Registry[Reader] = Registry("reader")
@@ -110,7 +111,7 @@ def sniff(path: str | Path) -> str:
     )
 
 
-def read(path: str | Path, *, limits: Limits | None = None, verify: bool = True) -> Volume | Scan:
+def read(path: str | Path, *, limits: Limits | None = None, verify: bool = True) -> Volume | Scan | KSpace:
     """Read a file or folder of any known format.
 
     With ``verify``, a ``NAME.json`` that this package wrote beside the file must agree with the file's bytes.
@@ -139,10 +140,10 @@ def read_volume(path: str | Path, *, quantity: str | None = None, limits: Limits
     return content if quantity is None else content.with_array(content.array, quantity)
 
 
-def read_scan(path: str | Path, *, limits: Limits | None = None) -> Scan:
+def read_scan(path: str | Path, *, limits: Limits | None = None) -> Scan | KSpace:
     """`read`, for files that must hold measured data."""
     content = read(path, limits=limits)
-    if not isinstance(content, Scan):
+    if not isinstance(content, Scan | KSpace):
         raise InputError(
             "this file holds a volume, not measured data",
             where=Path(path).name,
@@ -167,7 +168,7 @@ def writer_for(path: str | Path, content: type = Volume) -> Writer:
 
 def write(
     path: str | Path,
-    content: Volume | Scan,
+    content: Volume | Scan | KSpace,
     *,
     overwrite: bool = False,
     provenance: dict[str, object] | None = None,

@@ -20,6 +20,7 @@ from pathlib import Path, PurePath
 import numpy as np
 
 from medrecon.data.atomic import sha256_of_file
+from medrecon.data.kspace import KSpace
 from medrecon.data.reading import reading
 from medrecon.data.scan import Scan
 from medrecon.data.volume import Geometry, Volume
@@ -75,12 +76,21 @@ def describe_run(
 
 
 def describe_output(
-    name: str, sha256: str, content: Volume | Scan, run: Mapping[str, object] | None = None
+    name: str, sha256: str, content: Volume | Scan | KSpace, run: Mapping[str, object] | None = None
 ) -> dict[str, object]:
     """The whole record of one output file: ``run`` plus what the file holds."""
     output: dict[str, object] = {"name": name, "sha256": sha256}
     if isinstance(content, Volume):
         output |= {"holds": "volume", "quantity": content.quantity, "grid": _grid(content.geometry)}
+    elif isinstance(content, KSpace):
+        output |= {
+            "holds": "k-space",
+            "modality": content.modality,
+            "data_shape": list(content.data.shape),
+            "encoded": list(content.encoded),
+            "field_of_view_mm_zyx": [float(length) for length in content.field_of_view],
+            "grid": _grid(content.volume_geometry),
+        }
     else:
         output |= {
             "holds": "scan",

@@ -176,6 +176,28 @@ def cut_grid(grid: Geometry, first: int, last: int) -> Geometry:
     return Geometry((last - first, *grid.shape[1:]), affine)
 
 
+def measured_in_words(scan: Scan | KSpace) -> str:
+    """What was measured: ``16 views of 48 slices, 362 columns``; ``8 coils, 2 x 48 x 40 samples (z, y, x)``."""
+    if isinstance(scan, Scan):
+        views, slices, columns = scan.data.shape
+        return f"{views} views of {slices} slices, {columns} columns"
+    coils, *sizes = scan.data.shape
+    axes = "slices, spokes, samples" if scan.trajectory is not None else "z, y, x"
+    rate = scan.meta.get("acceleration")
+    faster = f", acceleration {rate:.2f}" if isinstance(rate, int | float) else ""
+    return f"{coils} coil{'s' * (coils > 1)}, {' x '.join(map(str, sizes))} samples ({axes}){faster}"
+
+
+def noise_of(scan: Scan | KSpace) -> dict:
+    """The noise of a measurement as plain values; empty where it is not known."""
+    if isinstance(scan, Scan):
+        return scan.noise
+    if scan.noise_covariance is None:
+        return {}
+    variances = np.real(np.diagonal(scan.noise_covariance))
+    return {"kind": "gaussian", "sigma": float(np.sqrt(variances.mean()))}
+
+
 def source_orientation(scan: Scan | KSpace) -> str:
     """Order of the axes of the volume that was measured where that is known, else of the scan's grid."""
     how = scan.provenance.get("simulation")

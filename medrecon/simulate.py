@@ -7,6 +7,7 @@ import math
 import numpy as np
 import torch
 
+from medrecon.data.kspace import KSpace
 from medrecon.data.scan import Scan
 from medrecon.data.volume import WATER, Geometry, Volume
 from medrecon.errors import InputError, UsageError
@@ -137,7 +138,7 @@ def coarsened(volume: Volume, factor: int) -> Volume:
     return Volume(means.astype(np.float32), _coarse_grid(volume.geometry, factor), volume.quantity, volume.meta)
 
 
-def describe_simulation(scan: Scan) -> str | None:
+def describe_simulation(scan: Scan | KSpace) -> str | None:
     """One sentence on how simulated data were made; None for data that are not known to be simulated."""
     how = scan.provenance.get("simulation")
     if not isinstance(how, dict):

@@ -11,6 +11,7 @@ from medrecon.cli.stored import Beside, stored_report
 from medrecon.errors import UsageError
 
 if TYPE_CHECKING:
+    from medrecon.data.kspace import KSpace
     from medrecon.data.scan import Scan
     from medrecon.data.volume import Geometry, Volume
     from medrecon.engine import Result
@@ -24,7 +25,7 @@ _PREVIEW_MARGIN = 3  # neighbours on either side of a previewed slice: the coupl
 class Prepared:
     """What a run needs, read and checked."""
 
-    scan: Scan
+    scan: Scan | KSpace
     problem: Problem
     prior: NetworkPrior | None
     settings: dict[str, object]
@@ -70,7 +71,7 @@ class Job:
             console.remark("there is no interrupted run of this output: starting from the beginning")
 
     # --- parts ------------------------------------------------------------------------------------------------
-    def scan(self) -> Scan:
+    def scan(self) -> Scan | KSpace:
         """The measured data, those of the previewed slices where one is asked for."""
         from medrecon.data import read_scan
         from medrecon.scans import cut_slices
@@ -83,7 +84,7 @@ class Job:
             raise UsageError("there is no such slice", found=self.preview, expected=f"0 to {slices - 1}")
         return cut_slices(scan, max(0, self.preview - _PREVIEW_MARGIN), min(slices, self.preview + _PREVIEW_MARGIN + 1))
 
-    def grid(self, scan: Scan) -> tuple[Geometry, str]:
+    def grid(self, scan: Scan | KSpace) -> tuple[Geometry, str]:
         """The grid to reconstruct on, and the order of axes to write."""
         from medrecon.data import read_volume
         from medrecon.scans import grid_like, grid_of, source_orientation
@@ -196,15 +197,15 @@ class Job:
     def _record(self, ready: Prepared, result: Result) -> dict[str, object]:
         """What NAME.json says of the run."""
         from medrecon.data.provenance import describe_run
-        from medrecon.scans import residual_per_view
+        from medrecon.scans import measured_in_words, noise_of, residual_per_view
         from medrecon.simulate import describe_simulation
 
         scan, settings = ready.scan, result.provenance.get("settings")
         prior = ready.prior if result.provenance.get("prior") else None
-        views, slices, _ = scan.data.shape
-        part = f"{slices} slices" if self.preview is None else f"preview of slice {self.preview}"
+        words, noise = measured_in_words(scan), noise_of(scan)
+        part = "" if self.preview is None else f", preview of slice {self.preview}"
         data = {
-            "title": f"{self.data.name}: {views} views, {part}",
+            "title": f"{self.data.name}: {words}{part}",
             "modality": scan.modality,
             "shape": scan.data.shape,
             "note": describe_simulation(scan),
@@ -214,7 +215,7 @@ class Job:
             weights=running.prior_file(prior, self.config.prior),
             settings={"method": result.method, **(settings if isinstance(settings, dict) else {})},
             seed=self.config.seed,
-            residual=result.assessment | {"noise": scan.noise},
+            residual=result.assessment | {"noise": noise},
             timings={"seconds": _seconds(result)},
             extra={
                 "status": result.status,

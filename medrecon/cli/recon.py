@@ -93,6 +93,7 @@ def _text(summary: dict[str, object]) -> str:
 
 def _show_plan(job: Job, as_json: bool) -> None:
     from medrecon.planning import plan
+    from medrecon.scans import measured_in_words
 
     ready = job.prepared()
     problem = ready.problem
@@ -114,7 +115,7 @@ def _show_plan(job: Job, as_json: bool) -> None:
     rows = [
         ("method", estimate.method),
         ("volume", f"{' x '.join(map(str, problem.geometry.shape))} (z, y, x)"),
-        ("data", f"{' x '.join(map(str, ready.scan.data.shape))} (views, slices, columns)"),
+        ("data", measured_in_words(ready.scan)),
         ("evaluations", f"{estimate.evaluations} of the prior for each slice"),
         ("time", f"about {estimate.seconds:.0f} s"),
         ("memory", f"about {estimate.memory_mib:.0f} MiB"),

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from medrecon.errors import InputError, MissingDependency
 from medrecon.physics.linop import LinearOperator, Space, operators
+from medrecon.physics.mri.fourier import along
 
 _ACCURACY = 1e-6  # relative, of one transform in single precision
 _KERNEL_ACCURACY = 1e-9
@@ -165,13 +166,17 @@ class NonCartesianSense(LinearOperator):
 
     # --- direct inversion ---------------------------------------------------------------------------------------
     def density_weights(self) -> Tensor:
-        """Density compensation of each sample ``(spokes, samples)``; Pipe and Menon 1999, with the image as window.
+        """Density compensation of each sample ``(spokes, samples)``; by Pipe and Menon 1999.
 
         1 for fully sampled Cartesian data. The adjoint of weighted data is the image where sampling is dense enough.
         """
         weights = (self._amplitude[0, 0] > 0).to(torch.complex64)
+        window = torch.ones(())
+        for axis, m in enumerate(self._plane):  # a triangle: its transform, the kernel of the smoothing, is positive
+            triangle = 1 - (torch.arange(m) - m // 2).abs() / (m / 2 + 1)
+            window = window * along(triangle, axis, len(self._plane))
         for _ in range(_DENSITY_ITERATIONS):
-            smoothed = self._execute(2, self._execute(1, weights[None]))[0].abs()
+            smoothed = self._execute(2, window * self._execute(1, weights[None]))[0].abs()
             weights = weights / smoothed.clamp_min(1e-20)
         return weights.real * prod(self.matrix)
 
@@ -192,9 +197,7 @@ def _finufft() -> Any:
     try:
         import finufft
     except ImportError as error:
-        raise MissingDependency(
-            "non-Cartesian data need finufft", hint="Install it with: pip install 'medrecon[mri]'."
-        ) from error
+        raise MissingDependency("finufft", "mri", "a non-Cartesian trajectory") from error
     return finufft
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -92,6 +94,6 @@ def test_what_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch):
         NonCartesianSense(maps, trajectory[0], (1, 6, 6))
     with pytest.raises(InputError, match="one complex set"):
         NonCartesianSense(maps[0], trajectory, (1, 6, 6))
-    monkeypatch.setitem(__import__("sys").modules, "finufft", None)
+    monkeypatch.setitem(sys.modules, "finufft", None)
     with pytest.raises(MissingDependency, match=r"medrecon\[mri\]"):
         _finufft()
