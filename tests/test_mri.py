@@ -178,7 +178,7 @@ def test_radial_spokes_are_reconstructed():
     problem = problem_from_scan(spokes)
     assert psnr(reconstruct(problem, "cg-sense").volume.array, VOLUME.array) > 25
     gridded = reconstruct(problem, "zero-filled").volume.array
-    assert gridded.mean() == pytest.approx(VOLUME.array.mean(), rel=0.2)
+    assert psnr(gridded, VOLUME.array) > 12
 
 
 @pytest.mark.parametrize(
