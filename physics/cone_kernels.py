@@ -37,7 +37,7 @@ CHUNK = 128
 
 
 @njit(nogil=True, cache=True)
-def _line_size(count: int) -> int:
+def line_size(count: int) -> int:
     """Floats of a padded line, a multiple of the vector."""
     return BEFORE + (count + WIDTH - 1) // WIDTH * WIDTH + AFTER
 
@@ -53,7 +53,7 @@ def _row_lengths(out: Any, rows: int, step: float, reach: float, height: float, 
 @njit(nogil=True, cache=True)
 def _fill(tile: Any, image: Any, start: int, rows: int, row_step: int, width: int, pixel_step: int, count: int) -> None:
     """Copy ``rows`` x ``width`` lines of ``count`` slices into a tile whose pads are zero."""
-    line = _line_size(count)
+    line = line_size(count)
     for row in range(rows):
         for pixel in range(width):
             source = start + row * row_step + pixel * pixel_step
@@ -80,12 +80,12 @@ def project(
     """Line integrals along the entries ``begin`` to ``end`` of a ray set, all rows, into ``data``."""
     index, position, slope, length, first, last, low, low_step, rise, rise_step, reach, height, row_step = rays
     chunk = min(slices, CHUNK)
-    tile = aligned_floats(tile_rows * (width + 2 * PAD) * _line_size(chunk))
-    total = aligned_floats(_line_size(rows))
-    lengths = aligned_floats(_line_size(rows))
+    tile = aligned_floats(tile_rows * (width + 2 * PAD) * line_size(chunk))
+    total = aligned_floats(line_size(rows))
+    lengths = aligned_floats(line_size(rows))
     for z in range(0, slices, CHUNK):
         count = min(CHUNK, slices - z)
-        line = _line_size(count)
+        line = line_size(count)
         tile[:] = 0.0
         for top in range(0, steps, tile_rows):
             bottom = min(top + tile_rows, steps)
@@ -161,10 +161,10 @@ def backproject(
 ) -> None:
     """Add the adjoint of ``project`` to rows (or columns) ``top .. bottom``, slices ``z .. z + count`` of ``image``."""
     index, position, slope, length, first, last, low, low_step, rise, rise_step, reach, height, row_step = rays
-    line = _line_size(count)
+    line = line_size(count)
     tile = aligned_floats((bottom - top) * (width + 2 * PAD) * line)
     tile[:] = 0.0
-    column = aligned_floats(_line_size(rows))
+    column = aligned_floats(line_size(rows))
     column[:] = 0.0
     for ray in range(index.size):
         from_step, to_step = max(first[ray], top), min(last[ray], bottom)

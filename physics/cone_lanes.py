@@ -14,7 +14,7 @@ import llvmlite.binding as llvm  # type: ignore[import-untyped]
 from llvmlite import ir
 from numba.core import cgutils, types
 
-from medrecon.physics.lanes import _VectorType, _address, _splat, _vector, intrinsic
+from medrecon.physics.lanes import _address, _splat, _vector, _VectorType, intrinsic
 
 WIDTH = 8
 LARGEST_STEP = 1.85

@@ -54,7 +54,8 @@ def cone_rays(geometry: ConeGeometry) -> tuple[ConeRaySet, ConeRaySet] | None:
     """The rays that step through rows, and those that step through columns of a slice.
 
     None where the detector is tilted, a source stands above the volume, or a ray climbs more than a slice per step:
-    those need the general kernels. Rows count from the lowest: where ``v`` points down they are those of the data in reverse.
+    those need the general kernels. Rows count from the lowest: where ``v`` points down they are those of the data in
+    reverse.
     """
     if not geometry.axial:
         return None
