@@ -75,7 +75,8 @@ def measurement_of(kspace: KSpace, *, coils: int = 0) -> Measurement:
     if kspace.averages is not None:
         counts = torch.from_numpy(np.asarray(kspace.averages, dtype=np.float32))
         amplitude = amplitude * counts.clamp_min(0).sqrt()
-    sizes = kspace.matrix or tuple(int(n) for n in kspace.data.shape[1:])
+    z, y, x = kspace.matrix or kspace.data.shape[1:]
+    sizes = int(z), int(y), int(x)
     trajectory = None if kspace.trajectory is None else torch.from_numpy(kspace.trajectory)
     found = Measurement(
         data, amplitude, data[:, :, :0], level, sizes, tuple(kspace.encoded), kspace.volume_geometry.shape, trajectory

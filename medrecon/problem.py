@@ -71,13 +71,14 @@ class Problem:
     def system(self) -> System:
         """The problem in units of the prior, whitened, with an operator of norm one."""
         scale, offset = self._units()
-        whitener = self.noise_model.weights(self.y).sqrt() if self.noise_model else torch.ones_like(self.y)
+        weights = self.noise_model.weights(self.y) if self.noise_model else torch.ones_like(self.y)
+        whitener: Tensor | float = weights.sqrt()
         data_count = int(getattr(self.op, "data_count", self.y.numel()))
         if self.used is not None:
             whitener = whitener * self.used
             data_count = round(data_count * float(self.used.expand_as(self.y).mean()))
-        elif bool((whitener == whitener.flatten()[0]).all()):
-            whitener = whitener.flatten()[0].item()  # a number lets the operator use its short way to A'A
+        elif bool((weights == weights.flatten()[0]).all()):
+            whitener = float(weights.flatten()[0].sqrt())  # a number lets the operator use its short way to A'A
         residual = self.y if offset == 0 else self.y - self.op(torch.full(self.op.domain.shape, offset))
         length = abs(scale) * Composition(Diagonal(self.op.range, whitener), self.op).norm()
         if not length > 0:

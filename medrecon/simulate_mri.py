@@ -124,8 +124,8 @@ def _received(truth: np.ndarray, geometry: Geometry, coils: int, refine: int, *,
     ]
     out = np.empty((coils, *shape), dtype=np.complex64)
     for z, height in enumerate(heights):
-        here = (np.array([height]), *places)
-        phase = object_phase(*here, scale=max(extent[1:]) / 2)[0]
+        here = (np.array([height]), places[0], places[1])
+        phase = object_phase(*here, max(extent[1:]) / 2)[0]
         fine = _finer(truth[z], refine) * np.exp(1j * phase)
         images = torch.from_numpy((fields(*here)[:, 0] * fine).astype(np.complex64))
         # Orthonormal on the finer grid: refine^2 times the samples make it refine times larger

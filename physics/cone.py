@@ -175,7 +175,7 @@ class GeneralProjector:
         middle = geometry.middle_row()[..., ::-1] / spacing + (shape - 1) / 2
         source = geometry.source[:, ::-1] / spacing + (shape - 1) / 2
         up = geometry.vectors[:, :8:-1] / spacing
-        self.rays = tuple(np.ascontiguousarray(part) for part in (source, middle, up))
+        self.rays = np.ascontiguousarray(source), np.ascontiguousarray(middle), np.ascontiguousarray(up)
         self.grid = shape.astype(np.int64), spacing
         self.work = 8.0 * float(np.prod(geometry.data_shape)) * max(geometry.shape)
 

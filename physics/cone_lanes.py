@@ -79,8 +79,9 @@ def lerp_line(typing: Any, array: Any, at: Any, other: Any, low: Any, high: Any,
                 builder.fadd(_scaled(builder, args[3], one), _scaled(builder, args[4], two), flags=["contract"])
             )
         whole, part = _places(builder, args[5], args[6])
-        left = _lookup(builder, *halves, whole)
-        right = _lookup(builder, *halves, builder.add(whole, _constants([1] * WIDTH)))
+        low, high = halves
+        left = _lookup(builder, low, high, whole)
+        right = _lookup(builder, low, high, builder.add(whole, _constants([1] * WIDTH)))
         return builder.fadd(left, builder.fmul(part, builder.fsub(right, left), flags=["contract"]), flags=["contract"])
 
     return _VectorType(WIDTH)(

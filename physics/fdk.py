@@ -64,7 +64,8 @@ def fdk(geometry: ConeGeometry, y: Tensor, filter: str = "ramp", cutoff: float =
     UsageError
         Unknown filter, or a cutoff outside (0, 1].
     """
-    from medrecon.physics.cone_kernels import AFTER, BEFORE, WIDTH
+    from medrecon.physics.cone_kernels import AFTER, BEFORE
+    from medrecon.physics.cone_lanes import WIDTH
     from medrecon.physics.fdk_kernels import gather_any, gather_upright
 
     Space(geometry.data_shape).check(y, "projections")

@@ -32,10 +32,14 @@ def info(
     """Say what a file holds: kind, grid, units, range, geometry of the measurement. No patient data are shown."""
     from medrecon.data import read, sniff
     from medrecon.data.scan import Scan
+    from medrecon.data.volume import Volume
 
     kind, content = sniff(file), read(file)
     values: dict[str, object] = {"file": file.name, "format": kind}
-    values |= _scan_info(content) if isinstance(content, Scan) else _volume_info(content)
+    if isinstance(content, Volume):
+        values |= _volume_info(content)
+    else:
+        values |= _scan_info(content) if isinstance(content, Scan) else content.summary()
     if as_json:
         console.result_json(values)
         return

@@ -62,12 +62,15 @@ class Batches:
             clean, guide = both[:, :1], torch.from_numpy(both[:, 1:])
         else:
             clean = np.stack([self._plain_crop(rng, size) for _ in range(count)])[:, None]
-        sigma = np.exp(rng.standard_normal(count) * settings.sigma_spread + settings.sigma_mean)
+        level = rng.standard_normal(count) * settings.sigma_spread + settings.sigma_mean
+        if guided:
+            low, high = np.log(settings.blind_levels)
+            level = np.where(rng.random(count) < settings.blind, rng.uniform(low, high, count), level)
         noise = rng.standard_normal(clean.shape, dtype=np.float32)
         return Batch(
             torch.from_numpy(np.ascontiguousarray(clean)),
             guide,
-            torch.from_numpy(sigma.clip(*settings.sigma_range).astype(np.float32)),
+            torch.from_numpy(np.exp(level).clip(*settings.sigma_range).astype(np.float32)),
             torch.from_numpy(noise),
         )
 

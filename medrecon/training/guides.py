@@ -68,7 +68,7 @@ guide_makers: Registry[GuideMaker] = Registry("maker of guides for")
 
 VIEWS = (4, 4, 5, 6, 7, 8, 8, 8, 10, 12, 14, 16, 16, 20, 24, 32)
 _AUTOMATIC = 0.5  # share of total-variation volumes that are what the engine makes
-_LEVELS, _TRUST, _WEIGHT = (0.7, 1.5), (0.1, 0.3), (1.0, 3.0)  # of `refine`, around what it is used with
+_LEVELS, _TRUST, _WEIGHT = (0.7, 1.5), (0.05, 0.3), (0.3, 3.0)  # of `refine`, around what it is used with
 
 
 @guide_makers.register("ct")
@@ -76,7 +76,7 @@ def sparse_view_ct(truth: Volume, rng: np.random.Generator, views: int | None = 
     """Parallel beam, few views at random angles, photon noise; then 3D total variation of random strength.
 
     Half a turn, sometimes a whole one or a limited arc; 2e4 to 5e5 photons; the usual weight and number of iterations,
-    or a third to four times the one and 0.4 to one times the other.
+    or a quarter to three times the one and 0.4 to one times the other.
     """
     from medrecon.physics.ct import CTOperator
     from medrecon.physics.ct_geometry import CTGeometry
@@ -95,7 +95,7 @@ def sparse_view_ct(truth: Volume, rng: np.random.Generator, views: int | None = 
     attenuation = torch.from_numpy(truth.to_quantity("1/mm").array).clamp_min(0)
     data = simulate_ct(attenuation, geometry, noise, seed=int(rng.integers(2**31)))
     problem = Problem(CTOperator(geometry), data, grid, quantity="1/mm", noise_model=noise, lower_bound=0.0)
-    weight = _drawn(rng, (0.7, 8.0))  # the automatic one is 2
+    weight = _drawn(rng, (0.5, 6.0))  # the automatic one is 2
     method = TV() if rng.random() < _AUTOMATIC else TV(weight=weight, iterations=int(rng.integers(4, 11)) * 10)
     system, keyed = problem.system(), KeyedNoise(0)
     state = method.init(system, keyed)

@@ -84,6 +84,9 @@ class TrainingSettings:
         Crops: (pixels, slices per batch, share of batches).
     sigma_mean, sigma_spread, sigma_range
         Log-normal distribution of noise levels, network units.
+    blind, blind_levels
+        Share of guided crops at levels, log-uniform between these two, at which the noisy slice says next to nothing
+        and the network answers from its guide: what ``refine`` asks for.
     sigma_data
         Standard deviation of the data, network units; None to measure it.
     guide_error
@@ -122,6 +125,8 @@ class TrainingSettings:
     sigma_mean: float = -1.6
     sigma_spread: float = 1.4
     sigma_range: tuple[float, float] = (0.002, 20.0)
+    blind: float = 0.5
+    blind_levels: tuple[float, float] = (1.0, 4.0)
     sigma_data: float | None = 0.4
     guide_error: float = 0.1
     learning_rate: float = 1e-3
@@ -156,11 +161,13 @@ class TrainingSettings:
             raise UsageError("the number of guide slices must be odd: they stand around one slice", found=self.guides)
         if not self.guide_error > 0 or not (self.sigma_data is None or self.sigma_data > 0):
             raise UsageError("standard deviations are positive", found=(self.sigma_data, self.guide_error))
-        if not 0 <= self.unguided <= 1 or not 0 <= self.decay <= 1 or not 0 <= self.ema < 1:
+        if not all(0 <= share <= 1 for share in (self.unguided, self.blind, self.decay)) or not 0 <= self.ema < 1:
             raise UsageError(
-                "unguided and decay are shares, ema a decay", found=(self.unguided, self.decay, self.ema),
-                expected="0 to 1",
+                "unguided, blind and decay are shares, ema a decay",
+                found=(self.unguided, self.blind, self.decay, self.ema), expected="0 to 1",
             )  # fmt: skip
+        if not 0 < self.blind_levels[0] <= self.blind_levels[1]:
+            raise UsageError("noise levels are positive and in order", found=self.blind_levels)
         multiple = self.architecture().multiple if self.widths else 1  # not known yet: `train` looks at --init first
         if any(size < multiple or size % multiple or count < 1 for size, count, _ in self.sizes):
             raise UsageError("crops must fit the network", found=self.sizes, expected=f"multiples of {multiple} pixels")

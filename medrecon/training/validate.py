@@ -32,6 +32,7 @@ CURVE = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 """Noise levels of the card's error curve."""
 
 _CHECK = (0.05, 0.2, 0.5, 1.0)  # noise levels of the checks during a training
+_BLIND = 2.0  # at which a guided network answers from its guide: the level of `refine`
 _CHECKED = 16  # slices of such a check
 _REGION = 6  # pixels around the object, as samplers use the prior
 _PIXELS = 48 * 128 * 128  # larger slices, fewer of them
@@ -163,7 +164,7 @@ def guided_figures(network: EDMDenoiser, data: ValidationSet) -> dict[str, objec
             estimate = _denoise_guided(network, part, sigma)
             total += float((estimate - part.clean).square().sum(dtype=torch.float64))
             count += part.clean.numel()
-            if sigma in SIGMAS:
+            if sigma in (*SIGMAS, _BLIND):
                 entry = by_views.setdefault(part.views, {}).setdefault(f"{sigma:g}", [])
                 entry.append(psnr(estimate, part.clean, data.data_range))
         curve[f"{sigma:g}"] = (total / count) ** 0.5
@@ -192,7 +193,7 @@ def quick_check(network: EDMDenoiser, data: ValidationSet) -> dict[str, object]:
         "psnr": denoising(lambda x, sigma: network_denoise(network, x, sigma), data, _CHECK, _CHECKED)
     }
     if data.guided:
-        found["guided_psnr"] = {f"{sigma:g}": round(_guided_psnr(network, data, sigma), 3) for sigma in _CHECK}
+        found["guided_psnr"] = {f"{sigma:g}": round(_guided_psnr(network, data, sigma), 3) for sigma in (*_CHECK, _BLIND)}
     return found
 
 

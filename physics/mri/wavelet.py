@@ -105,8 +105,8 @@ def shrink(x: Tensor, threshold: float, axes: Sequence[int], levels: int, shift:
     for axis in axes:
         smooth = smooth.narrow(axis, 0, padded.shape[axis] >> levels)
     kept = smooth.clone()
-    size = coefficients.abs()
-    coefficients.mul_((1 - threshold / size.clamp_min(max(threshold, 1e-30))).clamp_min(0))
+    magnitude = coefficients.abs()
+    coefficients.mul_((1 - threshold / magnitude.clamp_min(max(threshold, 1e-30))).clamp_min(0))
     smooth.copy_(kept)
     out = synthesise(coefficients, axes, levels).roll([-s for s in shift], tuple(axes))
     for axis, length in zip(axes, sizes, strict=True):
