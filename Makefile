@@ -11,6 +11,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # Optional: an index with the wheel of torch that you want, e.g. PyTorch's CPU or CUDA index.
 TORCH_INDEX ?=
 DEMO_OUT ?= demo-output
+# Tests are spread over as many processes as there are cores, with one thread each.
+ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 
 .PHONY: help install demo test test-slow lint typecheck notebooks bench results figures clean
 
@@ -48,10 +50,10 @@ demo: $(VENV)/.package
 	$(BIN)/medrecon demo all --output $(DEMO_OUT) --overwrite
 
 test: $(VENV)/.tools
-	$(BIN)/python -m pytest -m "not slow and not cuda" $(PYTEST_ARGS)
+	$(ONE_THREAD) $(BIN)/python -m pytest -n auto -m "not slow and not cuda" $(PYTEST_ARGS)
 
 test-slow: $(VENV)/.oracles
-	$(BIN)/python -m pytest -m "slow and not cuda" $(PYTEST_ARGS)
+	$(ONE_THREAD) $(BIN)/python -m pytest -n auto -m "slow and not cuda" $(PYTEST_ARGS)
 
 lint: $(VENV)/.tools typecheck
 	$(BIN)/ruff check .

@@ -6,11 +6,14 @@ from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from medrecon.physics.linop import LinearOperator, Space
 from medrecon.physics.threads import has_numba, run_tasks
+
+_OPERATIONS = 6  # per value, of every kernel here
 
 
 class Differences(LinearOperator):
@@ -101,7 +104,8 @@ def _in_parts(kernel: Callable[..., None], size: int, *arguments: object) -> Non
     """Run a kernel on ranges of the first axis, one for each thread."""
     parts = min(torch.get_num_threads(), size)
     ends = [size * part // parts for part in range(parts + 1)]
-    run_tasks([partial(kernel, *arguments, low, high) for low, high in pairwise(ends)])
+    work = _OPERATIONS * max(part.size for part in arguments if isinstance(part, np.ndarray))
+    run_tasks([partial(kernel, *arguments, low, high) for low, high in pairwise(ends)], work)
 
 
 def _fusible(x: Tensor) -> bool:

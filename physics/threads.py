@@ -25,9 +25,18 @@ def run_tasks(tasks: Sequence[Callable[[], None]], work: float = float("inf")) -
         for task in tasks:
             task()
         return
-    with ThreadPoolExecutor(threads) as pool:
-        for future in [pool.submit(task) for task in tasks]:
-            future.result()
+    remaining = iter(tasks)
+
+    def help_out() -> None:
+        for task in remaining:
+            task()
+
+    # The calling thread works too, so that one thread less has to be started
+    with ThreadPoolExecutor(threads - 1) as pool:
+        helpers = [pool.submit(help_out) for _ in range(threads - 1)]
+        help_out()
+        for helper in helpers:
+            helper.result()
 
 
 def has_numba() -> bool:

@@ -44,15 +44,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             terminalreporter.line(line)
 
 
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """Compiled loops in one thread: on tiny volumes, and on a busy machine, waiting for a second one takes longer."""
-    import numba
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """One thread for each of the processes that the tests are spread over; tests of threads ask for more."""
+    import torch
 
-    before = numba.get_num_threads()
-    numba.set_num_threads(1)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
     yield
-    numba.set_num_threads(before)
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(autouse=True)

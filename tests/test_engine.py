@@ -22,8 +22,6 @@ from medrecon.prior import GaussianPrior
 from medrecon.problem import Problem
 from medrecon.samplers import samplers
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 SHAPE = (5, 12, 10)
 QUICK = {"steps": 4, "cg_iterations": 3}
 

@@ -19,8 +19,6 @@ from medrecon.physics.mri.nonuniform import radial_trajectory
 from medrecon.scans import problem_from_scan
 from medrecon.simulate_mri import simulate_kspace
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 VOLUME = head((2, 48, 40), (4.0, 4.0, 4.0))
 
 

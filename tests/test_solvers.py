@@ -27,8 +27,6 @@ def vector(size: int, dtype: torch.dtype, seed: int = 1) -> Tensor:
     return torch.randn(size, dtype=dtype, generator=torch.Generator().manual_seed(seed))
 
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 # --- conjugate gradients -----------------------------------------------------------------------------------
 
 DTYPES = [(torch.float32, 2e-4), (torch.complex64, 2e-4), (torch.float64, 1e-9), (torch.complex128, 1e-9)]

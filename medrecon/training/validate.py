@@ -193,7 +193,9 @@ def quick_check(network: EDMDenoiser, data: ValidationSet) -> dict[str, object]:
         "psnr": denoising(lambda x, sigma: network_denoise(network, x, sigma), data, _CHECK, _CHECKED)
     }
     if data.guided:
-        found["guided_psnr"] = {f"{sigma:g}": round(_guided_psnr(network, data, sigma), 3) for sigma in (*_CHECK, _BLIND)}
+        found["guided_psnr"] = {
+            f"{sigma:g}": round(_guided_psnr(network, data, sigma), 3) for sigma in (*_CHECK, _BLIND)
+        }
     return found
 
 

@@ -92,7 +92,7 @@ def test_report_from_the_files_of_a_result(run: Run, scan: Path, truth: Path) ->
     assert answer.code == 0, answer.err
     assert answer.json()["verdict"] in ("good", "fair", "poor")
     page = Path("r.html").read_text()
-    assert "scan.h5: 12 views, 6 slices" in page
+    assert "scan.h5: 12 views of 6 slices" in page
     assert "Against the truth" in page
     assert "2 times finer" in page
     assert run("report", "r.nii.gz").code == 2

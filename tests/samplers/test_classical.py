@@ -20,8 +20,6 @@ from medrecon.physics.noise import GaussianNoise
 from medrecon.problem import Problem, System
 from medrecon.samplers.asd_pocs import descend
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 SHAPE = (3, 12, 10)
 
 
@@ -294,9 +292,10 @@ def test_a_sweep_of_asd_pocs_is_its_formula(subsets: int):
 def test_operators_without_views_are_swept_in_one_block():
     made = system()
     plain = MatrixOperator(as_matrix(made.raw.op), SHAPE, made.raw.op.range.shape)
-    single = solve("asd-pocs", made, iterations=5, subsets=1)
-    torch.testing.assert_close(solve("asd-pocs", system(op=plain), iterations=5), single, atol=1e-5, rtol=0)
-    assert not torch.allclose(solve("asd-pocs", made, iterations=5), single, atol=1e-3)
+    # One sweep: the descents of later ones turn rounding in flat regions into directions
+    single = solve("asd-pocs", made, iterations=1, subsets=1)
+    torch.testing.assert_close(solve("asd-pocs", system(op=plain), iterations=1), single, atol=1e-5, rtol=0)
+    assert not torch.allclose(solve("asd-pocs", made, iterations=1), single, atol=1e-3)
 
 
 def test_a_descent_has_its_length_and_lowers_total_variation():

@@ -17,8 +17,6 @@ from medrecon.physics.noise import GaussianNoise
 from medrecon.problem import System
 from medrecon.samplers import Sampler, State, samplers
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 SHAPE = (5, 12, 10)
 NAMES = [entry.name for entry in samplers if "modality" not in entry.meta]
 """Methods for any data; those for MR k-space alone are in test_mri_methods.py."""

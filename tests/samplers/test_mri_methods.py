@@ -23,8 +23,6 @@ from medrecon.samplers import samplers
 from medrecon.scans import problem_from_scan
 from medrecon.simulate_mri import simulate_kspace
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 NAMES = [entry.name for entry in samplers if entry.meta.get("modality") == "mri"]
 VOLUME = head((2, 48, 40), (4.0, 4.0, 4.0))
 

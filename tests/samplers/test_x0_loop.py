@@ -17,8 +17,6 @@ from medrecon.errors import UsageError
 from medrecon.noise import KeyedNoise
 from medrecon.problem import System
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 SHAPE = (3, 8, 7)
 NOISE = KeyedNoise(4)
 

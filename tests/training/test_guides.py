@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from helpers.bodies import corpus_folder, small
 from helpers.priors import SMALL, card
@@ -182,7 +181,6 @@ def test_a_process_of_its_own_makes_the_same_pairs(corpus: Corpus, tmp_path: Pat
             time.sleep(0.1)
     assert pairs.ready() == 2
     np.testing.assert_allclose(pairs.pair(1) * STEP, make_pair(part, recipe, 1), atol=2e-2)
-    assert torch.get_num_threads() >= 1
 
 
 def test_a_failing_process_is_reported(corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
