@@ -1,6 +1,6 @@
 """Methods behind ``reconstruct``: importing this package registers them all."""
 
-from medrecon.samplers import asd_pocs, cg_sense, cgls, direct, l1_wavelet, sirt, tv, x0_loop, zero_filled
+from medrecon.samplers import asd_pocs, cg_sense, cgls, direct, l1_wavelet, mbir, sirt, tv, x0_loop, zero_filled
 from medrecon.samplers.base import Sampler, State, samplers
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "cgls",
     "direct",
     "l1_wavelet",
+    "mbir",
     "samplers",
     "sirt",
     "tv",

@@ -58,6 +58,11 @@ class Sampler(ABC):
     def total_steps(self) -> int:
         """How many steps a run has."""
 
+    @property
+    def stochastic(self) -> bool:
+        """Whether seed and sample change the result."""
+        return False
+
     def done(self, state: State) -> bool:
         """Whether the run has ended."""
         return state.step >= self.total_steps

@@ -77,6 +77,11 @@ class X0Loop(Sampler):
         """One network evaluation per slice and step."""
         return self.steps
 
+    @property
+    def stochastic(self) -> bool:
+        """Where noise is put back."""
+        return self.noise_scale > 0
+
     def levels(self) -> list[float]:
         """Noise levels, with a final zero."""
         return [*schedules.get(self.schedule)(self.sigma_max, self.sigma_min, self.steps).tolist(), 0.0]

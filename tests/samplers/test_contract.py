@@ -15,12 +15,14 @@ from medrecon.checkpoint import RunKey, empty_progress, load_progress, save_prog
 from medrecon.noise import KeyedNoise
 from medrecon.physics.noise import GaussianNoise
 from medrecon.problem import System
-from medrecon.samplers import Sampler, State, samplers
+from medrecon.samplers import State, samplers
 
 SHAPE = (5, 12, 10)
 NAMES = [entry.name for entry in samplers if "modality" not in entry.meta]
 """Methods for any data; those for MR k-space alone are in test_mri_methods.py."""
 DIFFUSION = [entry.name for entry in samplers if entry.value.needs_prior]
+SLOW = {"mbir": {"steps": 20}}
+"""Settings of methods that approach the data by one gradient step at every noise level, and so need levels."""
 
 
 def system(shape: tuple[int, int, int] = SHAPE, *, start: bool = True, **changes: object) -> System:
@@ -40,10 +42,6 @@ def assert_same(a: State, b: State) -> None:
     assert a.tensors.keys() == b.tensors.keys()
     for name, value in a.tensors.items():
         assert torch.equal(value, b.tensors[name]), name
-
-
-def is_stochastic(sampler: Sampler) -> bool:
-    return sampler.stochastic
 
 
 def test_all_methods_are_there():
@@ -90,7 +88,7 @@ def test_the_seed_and_the_sample_matter_to_stochastic_methods_alone(name: str):
     sampler = few_steps(name)
     first = run(sampler, system(), seed=3)
     for other in (run(sampler, system(), seed=4), run(sampler, system(), seed=3, sample=1)):
-        assert torch.equal(first.estimate, other.estimate) != is_stochastic(sampler)
+        assert torch.equal(first.estimate, other.estimate) != sampler.stochastic
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -168,12 +166,15 @@ def test_the_number_of_threads_changes_rounding_only(name: str):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_result_explains_the_data(name: str):
-    """With default settings but fewer steps, the residual is far below that of an empty volume."""
-    made = system(prior=FunctionPrior(lambda x, sigma: x))
-    settings = {"steps": 6} if name in DIFFUSION else {}
-    sampler = few_steps(name, **settings) if name in DIFFUSION else samplers.get(name)()
+    """With default settings but fewer steps, the residual is far below that of an empty volume.
+
+    On the noisy state only a prior removes noise: there the data step meets one that does.
+    """
+    slow = SLOW.get(name)
+    made = system(prior=FunctionPrior(lambda x, sigma: x * (0.25 / (0.25 + sigma**2) if slow else 1)))
+    sampler = few_steps(name, **(slow or {"steps": 6})) if name in DIFFUSION else samplers.get(name)()
     found = made.discrepancy(run(sampler, made).estimate)
-    assert found < 0.2 * made.discrepancy(torch.zeros(SHAPE))
+    assert found < (0.35 if slow else 0.2) * made.discrepancy(torch.zeros(SHAPE))
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if n not in ("fbp", "cgls")])
@@ -197,7 +198,7 @@ def test_empty_data_give_a_finite_volume(name: str, noise_model: GaussianNoise |
 @pytest.mark.parametrize("name", NAMES)
 def test_without_a_noise_model_a_method_still_works(name: str):
     made = replace(projection_problem(), noise_model=None).system()
-    estimate = run(few_steps(name), made).estimate
+    estimate = run(few_steps(name, **SLOW.get(name, {})), made).estimate
     assert torch.isfinite(estimate).all()
     assert made.discrepancy(estimate) < 0.8
 
