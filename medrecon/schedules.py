@@ -26,3 +26,25 @@ def edm_schedule(sigma_max: float, sigma_min: float, steps: int, rho: float = 7.
 def linear_schedule(sigma_max: float, sigma_min: float, steps: int) -> np.ndarray:
     """Levels in arithmetic progression."""
     return np.linspace(sigma_max, sigma_min, steps)
+
+
+@schedules.register("vp")
+def vp_schedule(sigma_max: float, sigma_min: float, steps: int) -> np.ndarray:
+    """Equidistant times of the variance-preserving process with linear beta (Ho et al. 2020).
+
+    ``1 + sigma^2 = exp(b t + (B - b) t^2 / 2)`` with ``b = 0.1`` and ``B = 20`` at ``t = 1``: the uniform sequence of
+    DDIM and of most networks that predict noise.
+    """
+    low, slope = 0.1, 19.9
+    exponent = np.log1p(np.array([sigma_max, sigma_min]) ** 2)
+    start, end = (np.sqrt(low**2 + 2 * slope * exponent) - low) / slope
+    time = np.linspace(start, end, steps)
+    return np.sqrt(np.expm1(low * time + 0.5 * slope * time**2))
+
+
+@schedules.register("flow")
+def flow_schedule(sigma_max: float, sigma_min: float, steps: int) -> np.ndarray:
+    """Equidistant times of a rectified flow ``(1 - t) x + t n``, whose level is ``t / (1 - t)`` (Liu et al. 2023)."""
+    ends = np.array([sigma_max, sigma_min])
+    time = np.linspace(*(ends / (1 + ends)), steps)
+    return time / (1 - time)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from medrecon.schedules import edm_schedule, log_schedule, schedules
+from medrecon.schedules import edm_schedule, flow_schedule, log_schedule, schedules, vp_schedule
 
 NAMES = schedules.names()
 
@@ -34,3 +34,16 @@ def test_edm_levels_match_the_formula():
     """Karras et al. 2022, eq. 5, written out for the middle of three levels and rho = 7."""
     middle = ((80 ** (1 / 7) + 0.002 ** (1 / 7)) / 2) ** 7
     np.testing.assert_allclose(edm_schedule(80.0, 0.002, 3)[1], middle)
+
+
+def test_vp_levels_are_those_of_the_discrete_process():
+    """1000 betas from 1e-4 to 0.02: the level after every 100th, within the error of the continuous limit."""
+    kept = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))
+    discrete = np.sqrt(1 / kept - 1)[99::100]
+    levels = vp_schedule(discrete[-1], discrete[0], 10)[::-1]
+    np.testing.assert_allclose(levels, discrete, rtol=0.005)
+
+
+def test_flow_levels_are_equidistant_in_time():
+    levels = flow_schedule(9.0, 0.25, 8)
+    np.testing.assert_allclose(levels / (1 + levels), np.linspace(0.9, 0.2, 8))

@@ -24,11 +24,13 @@ from medrecon.problem import System
 from medrecon.registry import unknown_name
 from medrecon.regularisers import check_axes
 from medrecon.samplers.base import Sampler, State, samplers
+from medrecon.samplers.steppers import Place, Stepper, steppers
 from medrecon.samplers.tv import SPLIT_THRESHOLD
 from medrecon.schedules import schedules
 from medrecon.solvers import SplitState, admm, cg, least_squares_gram
 
 _INITIAL_STEP = 0  # noise key of the first volume; the loop's steps count from 1
+_MEMORY = "memory_"  # before the names of what the stepper remembers
 _KRYLOV_RHO = 0.025  # the published rho = 10 over ||A'A|| = 390 of the published operator
 
 
@@ -40,6 +42,7 @@ class X0Loop(Sampler):
     sigma_max: float = 0.5  # in the prior's unit (1 = the difference between air and water in CT)
     sigma_min: float = 0.02
     schedule: str = "log"
+    stepper: str = "ddim"  # rule for the step from one level to the next
     eta: float = 0.0  # share of fresh noise
     noise_scale: float = 0.0  # 0: no noise is put back (annealed plug and play); 1: as much as the next level has
     data_step: str = "proximal"  # or "krylov" (a few CG steps on the data alone), "range" (fit the data exactly)
@@ -61,12 +64,15 @@ class X0Loop(Sampler):
             ("data step", self.data_step, ["proximal", "krylov", "range"]),
             ("error", self.error, ["level", "matched"]),
             ("schedule", self.schedule, schedules.names()),
+            ("stepper", self.stepper, steppers.names()),
         ):
             if value not in known:
                 raise unknown_name(name, value, known)
         check_axes(self.tv_axes)
         if self.eta > 1:
             raise UsageError("eta is a share: at most 1", found=self.eta)
+        if self._stepper.deterministic and self.eta > 0:
+            raise UsageError(f"stepper {self.stepper} takes no fresh noise", found=f"eta {self.eta}", expected="eta 0")
         if not self.trust > 0:
             raise UsageError("trust must be positive", found=self.trust)
         if not self.sigma_max >= self.sigma_min > 0:
@@ -74,8 +80,16 @@ class X0Loop(Sampler):
 
     @property
     def total_steps(self) -> int:
-        """One network evaluation per slice and step."""
+        """One pass of the loop each."""
         return self.steps
+
+    def evaluations(self) -> int:
+        """One per step, and those of the stepper."""
+        return self.steps + (self._stepper.extra_evaluations(self.steps) if self.noise_scale > 0 else 0)
+
+    @property
+    def _stepper(self) -> Stepper:
+        return steppers.get(self.stepper)()
 
     @property
     def stochastic(self) -> bool:
@@ -107,23 +121,46 @@ class X0Loop(Sampler):
     def step(self, system: System, state: State, noise: KeyedNoise) -> State:
         """One pass of the loop."""
         levels = self.levels()
-        sigma, following = levels[state.step], levels[state.step + 1]
-        x = state.tensors["x"]
+        sigma, x = levels[state.step], state.tensors["x"]
         clean = system.denoise(x, sigma, state.estimate if self.renew_guide else None)
         fitted, splits = self._fit(system, clean, sigma, state)
-        noisy = fitted
-        if self.noise_scale > 0 and following > 0:
-            predicted = (x - (fitted if self.effective_noise else clean)) / sigma
-            fresh = self._noise(system, noise, state.step + 1)
-            mixture = self.eta * fresh + (1 - self.eta**2) ** 0.5 * predicted
-            noisy = fitted + self.noise_scale * following * mixture
+        noisy, memory = fitted, {}
+        if self.noise_scale > 0 and state.step + 1 < self.steps:
+            noisy, memory = self._next(system, state, clean, fitted, noise)
         return state.advance(
             fitted,
-            {"x": noisy, "correction": fitted - clean} | splits,
+            {"x": noisy, "correction": fitted - clean} | splits | memory,
             sigma=sigma,
             discrepancy=system.discrepancy(fitted),
             data_change=float(torch.linalg.vector_norm(fitted - clean)) / clean.numel() ** 0.5,
         )
+
+    def _next(
+        self, system: System, state: State, clean: Tensor, fitted: Tensor, noise: KeyedNoise
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The noisy volume of the next level, and what the stepper remembers.
+
+        The stepper follows the fitted volumes where e is theirs; else the denoised ones, and what the data changed
+        comes on top.
+        """
+        stepper, levels, guide = self._stepper, self.levels(), state.estimate if self.renew_guide else None
+        sigma, following = levels[state.step], levels[state.step + 1]
+        share = stepper.fresh_share(self.eta, sigma, following)
+        place = Place(levels[: state.step + 1], following, following * (1 - share**2) ** 0.5)
+        memory = {name.removeprefix(_MEMORY): t for name, t in state.tensors.items() if name.startswith(_MEMORY)}
+
+        def evaluate(x: Tensor, level: float) -> Tensor:
+            again = system.denoise(x, level, guide)
+            return self._fit(system, again, level, state)[0] if self.effective_noise else again
+
+        known = fitted if self.effective_noise else clean
+        x = stepper.corrected(state.tensors["x"], known, place, memory)
+        moved, memory = stepper.advance(x, known, place, memory, evaluate)
+        noisy = moved + (fitted - known)
+        if share > 0:
+            noisy = noisy + following * share * self._noise(system, noise, state.step + 1)
+        noisy = torch.lerp(fitted, noisy, self.noise_scale)
+        return noisy, {_MEMORY + name: tensor for name, tensor in memory.items()}
 
     def _fit(self, system: System, clean: Tensor, sigma: float, state: State) -> tuple[Tensor, dict[str, Tensor]]:
         if self.data_step == "krylov":
