@@ -8,6 +8,7 @@ network is fully convolutional and one trained on crops runs on whole slices.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 
@@ -139,7 +140,25 @@ class LeanUNet(nn.Module):
         return functional.pixel_shuffle(h, self.config.stem)
 
 
-class EDMDenoiser(nn.Module):
+class Denoiser(nn.Module, ABC):
+    """A network as ``D(x, sigma)`` in its own units: what a prior file holds."""
+
+    @property
+    @abstractmethod
+    def guides(self) -> int:
+        """Number of guide channels."""
+
+    @property
+    @abstractmethod
+    def multiple(self) -> int:
+        """Height and width must be multiples of this."""
+
+    @abstractmethod
+    def forward(self, x: Tensor, sigma: Tensor, guide: Tensor | None = None) -> Tensor:
+        """Expected clean slices; ``sigma`` is ``(slices,)`` or ``(1,)``, ``guide`` ``(slices, guides, h, w)``."""
+
+
+class EDMDenoiser(Denoiser):
     """Preconditioning of Karras et al. 2022 (EDM, table 1): ``D(x, sigma)`` in network units.
 
     Without a guide the network corrects ``c_skip * x``. With one, it corrects the best linear combination of the
@@ -157,6 +176,11 @@ class EDMDenoiser(nn.Module):
     def guides(self) -> int:
         """Number of guide channels."""
         return self.network.config.channels_in - self.network.config.channels_out
+
+    @property
+    def multiple(self) -> int:
+        """Height and width must be multiples of this."""
+        return self.network.config.multiple
 
     def forward(self, x: Tensor, sigma: Tensor, guide: Tensor | None = None) -> Tensor:
         """Expected clean slices; ``sigma`` is ``(slices,)`` or ``(1,)``, ``guide`` ``(slices, guides, h, w)``."""

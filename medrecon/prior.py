@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from math import inf, isfinite
 from pathlib import Path
 
@@ -17,9 +17,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medrecon.data.atomic import atomic_write, sha256_of_file
+from medrecon.data.atomic import Transaction, check_target, sha256_of_file
 from medrecon.errors import CorruptInput, InputError, UsageError
-from medrecon.network import EDMDenoiser, UNetConfig
+from medrecon.families import family_of
+from medrecon.network import Denoiser
+from medrecon.parameterisation import CalledWithSigma, ParameterisedDenoiser, VarianceExploding
 from medrecon.registry import unknown_name
 
 BUNDLED = Path(__file__).resolve().parent / "weights"
@@ -31,8 +33,12 @@ class PriorCard:
 
     ``scale`` and ``offset`` map network units to the physical quantity: ``physical = offset + scale * network``.
     ``sigma_min`` and ``sigma_max`` bound the trained noise levels and ``range`` the trained values, both in the
-    physical quantity. ``error_curve`` lists ``[sigma, root-mean-square error of the denoised slice]`` on
-    validation data.
+    physical quantity. ``sigma_data`` is the spread of the data in network units. ``error_curve`` lists
+    ``[sigma, root-mean-square error of the denoised slice]`` on validation data.
+
+    ``architecture`` holds what builds the network, of the ``family`` that it names (`medrecon.families`; none is the
+    lean U-Net). Imported networks have a range of their own; their "network units" are those of the solver, and the
+    step from there to their own range belongs to the architecture.
     """
 
     name: str
@@ -167,9 +173,9 @@ class GaussianPrior(Prior):
 
 
 class NetworkPrior(Prior):
-    """An EDM-preconditioned network with its card."""
+    """A network with its card: units, padding to the sizes that it can take, batches."""
 
-    def __init__(self, denoiser: EDMDenoiser, card: PriorCard, batch: int = 8) -> None:
+    def __init__(self, denoiser: Denoiser, card: PriorCard, batch: int = 8) -> None:
         self.denoiser = denoiser.eval().requires_grad_(False)
         nn.Module.to(self.denoiser, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.card, self.batch = card, batch
@@ -193,7 +199,7 @@ class NetworkPrior(Prior):
         if guide is not None:
             guide = (guide - offset) / scale if self.guides else None
         height, width = x.shape[-2:]
-        multiple = self.denoiser.network.config.multiple
+        multiple = self.denoiser.multiple
         padding = (0, -width % multiple, 0, -height % multiple)
         pieces = []
         for start in range(0, len(x), self.batch):
@@ -204,6 +210,36 @@ class NetworkPrior(Prior):
             piece = piece.contiguous(memory_format=torch.channels_last)
             pieces.append(self.denoiser(piece, level, extra)[..., :height, :width])
         return torch.cat(pieces).contiguous() * scale + offset
+
+
+def denoiser_prior(
+    model: Callable[[Tensor, Tensor], Tensor],
+    card: PriorCard,
+    *,
+    network_range: tuple[float, float] = (0.0, 1.0),
+    multiple: int = 1,
+) -> NetworkPrior:
+    """A prior from any denoiser ``model(x, sigma)``, such as those of deepinv.
+
+    Parameters
+    ----------
+    model
+        Takes ``(slices, channels, height, width)`` and ``(slices,)`` standard deviations, both in its own range. A
+        ``torch.nn.Module`` is set to evaluation and frozen.
+    card
+        Its ``range`` are the physical values of ``network_range``; ``sigma_min`` and ``sigma_max`` what the denoiser
+        was trained on, in the card's quantity.
+    multiple
+        Height and width are padded to multiples of this.
+    """
+    low, high = card.range
+    physical = (network_range[1] - network_range[0]) / (high - low)
+    levels = VarianceExploding(card.sigma_min * physical, card.sigma_max * physical)
+    stretch, shift = physical * card.scale, network_range[0] + physical * (card.offset - low)
+    denoiser = ParameterisedDenoiser(
+        CalledWithSigma(model), "D", levels, stretch=stretch, shift=shift, multiple=multiple
+    )
+    return NetworkPrior(denoiser, card)
 
 
 def bundled_priors() -> list[str]:
@@ -250,7 +286,7 @@ def load_prior(name_or_path: str, *, device: str = "cpu", verify: bool = True) -
     except SafetensorError as error:
         raise CorruptInput("not a readable safetensors file", where=path.name) from error
     try:
-        denoiser = EDMDenoiser(UNetConfig.from_dict(card.architecture), card.sigma_data, card.guide_error)
+        denoiser = family_of(card).denoiser(card)
     except (LookupError, TypeError, ValueError, RuntimeError) as error:
         raise InputError("the card's architecture cannot be built", where=path.name, found=card.architecture) from error
     try:
@@ -260,27 +296,44 @@ def load_prior(name_or_path: str, *, device: str = "cpu", verify: bool = True) -
     return NetworkPrior(denoiser, card).to(device)
 
 
-def save_prior(
-    path: Path, denoiser: EDMDenoiser, card: PriorCard, *, half: bool = True, overwrite: bool = False
-) -> None:
+def save_prior(path: Path, denoiser: Denoiser, card: PriorCard, *, half: bool = True, overwrite: bool = False) -> None:
     """Write weights (``.safetensors``, half precision by default) and the card beside them.
 
     Half precision changes the network's output by less than 0.1 % (see docs/training.md) and halves the file.
     """
+    write_prior(path, lambda target: write_weights(target, denoiser, half=half), lambda: card, overwrite=overwrite)
+
+
+def write_weights(path: Path, denoiser: Denoiser, *, half: bool) -> None:
+    """The weights alone, as safetensors."""
     from safetensors.torch import save_file
 
+    kind = torch.float16 if half else torch.float32
+    save_file({key: value.detach().to(kind).contiguous() for key, value in denoiser.state_dict().items()}, path)
+
+
+def write_prior(
+    path: Path, weights: Callable[[Path], None], card: Callable[[], PriorCard], *, overwrite: bool = False
+) -> PriorCard:
+    """Let ``weights`` fill the ``.safetensors`` file, then put ``card()`` beside it; both appear together.
+
+    Returns the card as written, with the hash of the weights.
+    """
     if path.suffix != ".safetensors":
         raise UsageError("a prior is written as .safetensors", found=path.name)
-    kind = torch.float16 if half else torch.float32
-    weights = {key: value.detach().to(kind).contiguous() for key, value in denoiser.state_dict().items()}
-    atomic_write(path, lambda target: save_file(weights, target), overwrite=overwrite)
-    complete = asdict(card) | {"sha256": sha256_of_file(path)}
-    text = json.dumps(complete, indent=1)
+    with Transaction(overwrite=overwrite) as transaction:
+        for target in (path, path.with_suffix(".json")):
+            check_target(target, overwrite=overwrite)
+        stand_in = transaction.write(path, weights)
+        complete = replace(card(), sha256=sha256_of_file(stand_in))
+        text = json.dumps(asdict(complete), indent=1)
 
-    def write_card(target: Path) -> None:
-        target.write_text(text + "\n")
+        def write_card(target: Path) -> None:
+            target.write_text(text + "\n")
 
-    atomic_write(path.with_suffix(".json"), write_card, overwrite=overwrite)
+        transaction.write(path.with_suffix(".json"), write_card)
+        transaction.commit()
+    return complete
 
 
 def check_compatible(card: PriorCard, quantity: str, values: Sequence[float]) -> None:
@@ -296,6 +349,8 @@ def check_compatible(card: PriorCard, quantity: str, values: Sequence[float]) ->
             expected=quantity,
             hint="Choose another prior: medrecon priors list.",
         )
+    if (channels := card.architecture.get("channels", 1)) != 1:
+        raise InputError("the prior is of slices with several channels", where=card.name, found=channels, expected=1)
     low, high = card.range
     width = high - low
     if min(values) < low - width or max(values) > high + width:

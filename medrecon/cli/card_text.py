@@ -52,6 +52,8 @@ def _count(values: Mapping[str, object], key: str) -> int:
 
 
 def _network(architecture: Mapping[str, object]) -> str:
+    if (family := architecture.get("family", "lean")) != "lean":
+        return f"{family}, predicts {architecture.get('predicts')}"
     widths = architecture.get("widths")
     return f"U-Net of {' '.join(map(str, widths))} channels" if isinstance(widths, list | tuple) else ""
 

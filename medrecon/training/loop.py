@@ -121,8 +121,9 @@ def train(
         check_target(path, overwrite=overwrite)
     start = load_prior(init) if init is not None else None
     settings = replace(settings, widths=DEFAULT_WIDTHS) if start is None and not settings.widths else settings
-    if start is not None:
-        settings = _fitted(settings, start.denoiser)
+    first = None if start is None else _trainable(start)
+    if first is not None:
+        settings = _fitted(settings, first)
     if settings.steps == 0 and start is None:
         raise UsageError("without a step there is nothing to train", hint="Give --init, or more steps.")
     run = _Run(settings, output, callback)
@@ -138,8 +139,8 @@ def train(
         if start is not None:
             facts = (training.intensity.quantity, training.intensity.scale or 1.0, training.intensity.offset)
             check_start(start.card.quantity, start.card.scale, start.card.offset, facts, start.card.name)
-        sigma_data = start.denoiser.sigma_data if start else settings.sigma_data or training.standard_deviation
-        state = TrainingState.new(settings, sigma_data, start.denoiser if start else None)
+        sigma_data = first.sigma_data if first else settings.sigma_data or training.standard_deviation
+        state = TrainingState.new(settings, sigma_data, first)
         key = _key(settings, training, start.card.sha256 if start else "", sigma_data)
         if resume and run.checkpoint.exists():
             load_checkpoint(run.checkpoint, key, state)
@@ -332,6 +333,16 @@ def _recipe(settings: TrainingSettings, init: str | None, start: NetworkPrior | 
         raise UsageError("refined guides need a guided prior to start from", hint="Give one with --init.")
     place = init if init in bundled_priors() else str(Path(init).resolve())
     return replace(recipe, refined=settings.refined, prior=place, prior_sha256=start.card.sha256)
+
+
+def _trainable(start: NetworkPrior) -> EDMDenoiser:
+    """The network to start from. Raises UsageError for an imported one."""
+    if not isinstance(start.denoiser, EDMDenoiser):
+        raise UsageError(
+            "only the package's own networks are trained further", where=start.card.name,
+            found=start.card.architecture.get("family"),
+        )  # fmt: skip
+    return start.denoiser
 
 
 def _fitted(settings: TrainingSettings, start: EDMDenoiser) -> TrainingSettings:
