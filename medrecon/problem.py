@@ -9,6 +9,7 @@ from math import inf, log
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from medrecon.data.volume import WATER, Geometry, affine_between
 from medrecon.errors import InputError, NonFinite, UsageError
@@ -20,6 +21,8 @@ from medrecon.regularisers import Bounds, Regulariser, TotalVariation
 
 _BACKGROUND_FRACTION = 0.08  # of the prior's unit: what lies nearer to the background counts as empty
 _REGION_MARGIN = 6  # pixels around the object that the prior still sees
+_MIRRORS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-2, -1))
+_EDGE = 2  # pixels around the object that are not yet empty space for certain
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,6 +214,11 @@ class System:
         empty = -1000.0 if card.quantity == "HU" else 0.0  # card.range[0] may be fat, or below air
         return (empty - card.offset) / card.scale
 
+    def empty(self, x: Tensor) -> Tensor:
+        """Where ``x`` is empty space, two pixels into it and farther: True there, ``(z, y, x)``."""
+        occupied = ((x - self._background).abs() > _BACKGROUND_FRACTION).to(x.dtype)
+        return functional.max_pool2d(occupied[:, None], 2 * _EDGE + 1, stride=1, padding=_EDGE)[:, 0] == 0
+
     @cached_property
     def _flips(self) -> list[int]:
         """Slice axes (1 = height, 2 = width of ``(slices, h, w)``) to flip to the prior's orientation."""
@@ -227,10 +235,11 @@ class System:
             )
         return [axis for axis, want, have in pairs if opposite[want] == have]
 
-    def denoise(self, x: Tensor, sigma: float, guide: Tensor | None = None) -> Tensor:
+    def denoise(self, x: Tensor, sigma: float, guide: Tensor | None = None, mirrors: int = 1) -> Tensor:
         """The prior's estimate of the clean volume ``(z, y, x)``, slice by slice; all in internal units.
 
-        ``guide`` takes the place of ``start`` for priors that were trained with a guide.
+        ``guide`` takes the place of ``start`` for priors that were trained with a guide. ``mirrors`` of 2 or 4 asks the
+        prior about the slice and its mirror images, and takes the mean of the answers.
 
         Raises NonFinite naming the slice when the prior returns a NaN, UsageError for a noise level that the prior was
         not trained on, InputError when its slices lie in another plane.
@@ -252,16 +261,22 @@ class System:
         for first in range(0, x.shape[0], self.slice_batch):
             last = min(first + self.slice_batch, x.shape[0])
             noisy = self._for_prior(x[first:last, rows, columns])
-            if guides and isinstance(self.prior, NetworkPrior):
+            stack = None
+            if guides:
                 stack = self._guide_slices(self.start if guide is None else guide, first, last, guides)
-                estimate = self.prior.denoise(noisy, sigma * card.scale, stack)
-            else:
-                estimate = self.prior.denoise(noisy, sigma * card.scale)
-            clean[first:last, rows, columns] = self._from_prior(estimate)
+            answers = [self._ask(noisy.flip(axes), sigma, stack, axes).flip(axes) for axes in _MIRRORS[:mirrors]]
+            clean[first:last, rows, columns] = self._from_prior(sum(answers[1:], answers[0]) / len(answers))
         finite = torch.isfinite(clean).all(dim=2).all(dim=1)
         if not bool(finite.all()):
             raise NonFinite("the prior returned NaN or infinity", where=f"slice {int((~finite).nonzero()[0])}")
         return clean
+
+    def _ask(self, noisy: Tensor, sigma: float, guide: Tensor | None, axes: tuple[int, ...]) -> Tensor:
+        assert self.prior is not None
+        level = sigma * self.prior.card.scale
+        if isinstance(self.prior, NetworkPrior):
+            return self.prior.denoise(noisy, level, None if guide is None else guide.flip(axes))
+        return self.prior.denoise(noisy, level)
 
     def _for_prior(self, slices: Tensor) -> Tensor:
         card = self.prior.card  # type: ignore[union-attr]

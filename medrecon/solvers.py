@@ -171,11 +171,13 @@ def admm(
     return ADMMResult(x, state, tuple(changes))
 
 
-def least_squares_gram(op: LinearOperator, damping: float = 0.0) -> Callable[[Tensor], Tensor]:
-    """``x -> A'A x + damping * x``."""
+def least_squares_gram(op: LinearOperator, damping: float | Tensor = 0.0) -> Callable[[Tensor], Tensor]:
+    """``x -> A'A x + damping * x``; the damping is one number, or one for each voxel."""
 
     def apply(x: Tensor) -> Tensor:
         total = op.normal(x)
+        if isinstance(damping, Tensor):
+            return total.addcmul_(x, damping)
         return total.add_(x, alpha=damping) if damping else total
 
     return apply

@@ -49,6 +49,7 @@ class X0Loop(Sampler):
     effective_noise: bool = False  # e from the fitted volume instead of the denoised one (DiffPIR)
     trust: float = 1.0  # r = trust * s, or trust * (the prior's error at s)
     error: str = "level"  # "level": r follows s; "matched": r follows the prior's validated error
+    empty: float = 0.0  # r where the denoised volume is empty space; 0: as everywhere
     iterations: int = 10  # of ADMM in a proximal data step
     cg_iterations: int = 10
     tv: float = 2.0  # weight of the model prior, in units of the error of a datum, as in `tv`
@@ -56,6 +57,7 @@ class X0Loop(Sampler):
     correlation_mm: float = 6.0  # of the fresh noise along z
     model_error: float = 0.01  # of the forward model, relative to the data, added to the noise
     renew_guide: bool = False  # guide the prior by the fitted volume of the last step instead of by the start
+    mirrors: int = 1  # 2 or 4: the prior answers for as many mirror images of each slice, and the mean counts
 
     needs_prior = True
 
@@ -73,6 +75,8 @@ class X0Loop(Sampler):
             raise UsageError("eta is a share: at most 1", found=self.eta)
         if self._stepper.deterministic and self.eta > 0:
             raise UsageError(f"stepper {self.stepper} takes no fresh noise", found=f"eta {self.eta}", expected="eta 0")
+        if self.mirrors not in (1, 2, 4):
+            raise UsageError("a slice has 1, 2 or 4 mirror images", found=self.mirrors)
         if not self.trust > 0:
             raise UsageError("trust must be positive", found=self.trust)
         if not self.sigma_max >= self.sigma_min > 0:
@@ -84,8 +88,8 @@ class X0Loop(Sampler):
         return self.steps
 
     def evaluations(self) -> int:
-        """One per step, and those of the stepper."""
-        return self.steps + (self._stepper.extra_evaluations(self.steps) if self.noise_scale > 0 else 0)
+        """One per step and mirror image, and those of the stepper."""
+        return self.steps * self.mirrors + (self._stepper.extra_evaluations(self.steps) if self.noise_scale > 0 else 0)
 
     @property
     def _stepper(self) -> Stepper:
@@ -122,7 +126,7 @@ class X0Loop(Sampler):
         """One pass of the loop."""
         levels = self.levels()
         sigma, x = levels[state.step], state.tensors["x"]
-        clean = system.denoise(x, sigma, state.estimate if self.renew_guide else None)
+        clean = system.denoise(x, sigma, state.estimate if self.renew_guide else None, self.mirrors)
         fitted, splits = self._fit(system, clean, sigma, state)
         noisy, memory = fitted, {}
         if self.noise_scale > 0 and state.step + 1 < self.steps:
@@ -173,12 +177,14 @@ class X0Loop(Sampler):
             return (fitted if system.lower is None else fitted.clamp_min(system.lower)), {}
         radius = self.trust * (sigma if self.error == "level" else self._matched(system, sigma))
         error = system.data_error(self.model_error)
-        damping = (error / radius) ** 2
+        damping: float | Tensor = (error / radius) ** 2
+        if self.empty > 0:
+            damping = torch.full_like(clean, damping).masked_fill_(system.empty(clean), (error / self.empty) ** 2)
         terms = self._terms(system)
         weight = self.tv * error**2
         fitted = admm(
             least_squares_gram(system.op, damping),
-            torch.add(system.back_projection, clean, alpha=damping),
+            system.back_projection + damping * clean,
             terms,
             [weight, 0.0][: len(terms)],
             # What the data asked for at the last level is a good guess of what they ask for now
