@@ -128,7 +128,7 @@ class X0Loop(Sampler):
         sigma, x = levels[state.step], state.tensors["x"]
         clean = system.denoise(x, sigma, state.estimate if self.renew_guide else None, self.mirrors)
         fitted, splits = self._fit(system, clean, sigma, state)
-        noisy, memory = fitted, {}
+        noisy, memory = fitted, dict[str, Tensor]()
         if self.noise_scale > 0 and state.step + 1 < self.steps:
             noisy, memory = self._next(system, state, clean, fitted, noise)
         return state.advance(
@@ -177,9 +177,9 @@ class X0Loop(Sampler):
             return (fitted if system.lower is None else fitted.clamp_min(system.lower)), {}
         radius = self.trust * (sigma if self.error == "level" else self._matched(system, sigma))
         error = system.data_error(self.model_error)
-        damping: float | Tensor = (error / radius) ** 2
+        damping = torch.full_like(clean, (error / radius) ** 2)
         if self.empty > 0:
-            damping = torch.full_like(clean, damping).masked_fill_(system.empty(clean), (error / self.empty) ** 2)
+            damping.masked_fill_(system.empty(clean), (error / self.empty) ** 2)
         terms = self._terms(system)
         weight = self.tv * error**2
         fitted = admm(

@@ -35,7 +35,7 @@ from medrecon.prior import load_prior
 from medrecon.problem import Problem
 
 TEST_PATIENTS = ("242", "250", "256", "260", "277", "311", "312", "338")  # the whole 3D truths of the test folder
-VAL_PATIENTS = ("212", "230", "201", "220")
+VAL_PATIENTS = ("212", "230", "206", "222")  # with enough whole slices
 
 
 def patient(split: str, name: str, slices: int) -> Volume:
