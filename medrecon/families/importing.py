@@ -92,6 +92,9 @@ def import_prior(
         raise UsageError("a prior is written as .safetensors", found=target.name)
     if not source.exists():
         raise InputError("there is no such file", where=source.name)
+    for interval in (facts.range, facts.network_range):
+        if interval is not None and not interval[0] < interval[1]:
+            raise UsageError("a range has its lower end first", found=interval)
     answer: dict = {}
 
     def convert(stand_in: Path) -> None:
@@ -239,8 +242,6 @@ def card_of(name: str, found: Found, facts: Facts, source: str = "", sha256: str
             "the file does not tell the range of values that the network was trained on", where=source or name,
             hint="State it: --network-range -1 1, or --network-range 0 1. A wrong one gives garbage.",
         )  # fmt: skip
-    if not low < high or not interval[0] < interval[1]:
-        raise UsageError("a range has a lower end first", found=(facts.range, interval))
     scale, offset = unit_of(facts)
     physical = (interval[1] - interval[0]) / (high - low)  # network units for one of the quantity
     stretch = physical * scale
