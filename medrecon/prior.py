@@ -20,10 +20,11 @@ from torch.nn import functional
 from medrecon.data.atomic import Transaction, check_target, sha256_of_file
 from medrecon.errors import CorruptInput, InputError, UsageError
 from medrecon.families import family_of
-from medrecon.network import Denoiser
+from medrecon.network import Denoiser, count_parameters
 from medrecon.parameterisation import CalledWithSigma, ParameterisedDenoiser, VarianceExploding
 from medrecon.registry import unknown_name
 
+_LARGE = 2e7  # parameters: one slice fills the cores, and eight would take gigabytes
 BUNDLED = Path(__file__).resolve().parent / "weights"
 
 
@@ -293,7 +294,7 @@ def load_prior(name_or_path: str, *, device: str = "cpu", verify: bool = True) -
         denoiser.load_state_dict(weights)
     except RuntimeError as error:
         raise CorruptInput("the weights do not fit the card's architecture", where=path.name) from error
-    return NetworkPrior(denoiser, card).to(device)
+    return NetworkPrior(denoiser, card, batch=1 if count_parameters(denoiser) > _LARGE else 8).to(device)
 
 
 def save_prior(path: Path, denoiser: Denoiser, card: PriorCard, *, half: bool = True, overwrite: bool = False) -> None:

@@ -61,11 +61,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Imported:
-    """A converted prior: its card, and how much noise it removed from a flat slice.
-
-    ``left`` is the root-mean-square error after one denoising over the noise that was added: well below 1 where range,
-    parameterisation and architecture are right.
-    """
+    """A converted prior, its family, and how much of the noise on a flat slice it leaves (`noise_left`)."""
 
     card: PriorCard
     family: str
@@ -310,22 +306,24 @@ def built(family: type[CheckpointFamily], card: PriorCard, found: Found, source:
 
 
 def noise_left(denoiser: Denoiser, card: PriorCard) -> float:
-    """Error of a denoised flat slice over the noise that was added: a tenth of the range.
+    """Error of denoised flat slices over the noise that was added, the worse of two levels.
 
-    Raises CorruptInput where the network gives values that are not finite.
+    A tenth of the range, and the whole of it (or the nearest trained level): predictions that resemble each other at
+    one level differ at the other. Raises CorruptInput where the network gives values that are not finite.
     """
     from medrecon.prior import NetworkPrior
 
     low, high = card.range
-    sigma = min(max(0.1 * (high - low), card.sigma_min), card.sigma_max)
-    channels = card.architecture["channels"]
     generator = torch.Generator().manual_seed(0)
-    noise = torch.randn((1, channels, _PROBE, _PROBE), generator=generator)
-    flat = low + 0.3 * (high - low)
-    error = NetworkPrior(denoiser, card).denoise(flat + sigma * noise, sigma) - flat
-    if not bool(torch.isfinite(error).all()):
-        raise CorruptInput("the network gives values that are not finite", where=card.training["imported"]["source"])
-    return float(error.square().mean().sqrt()) / sigma
+    noise = torch.randn((1, card.architecture["channels"], _PROBE, _PROBE), generator=generator)
+    flat, prior, left = low + 0.3 * (high - low), NetworkPrior(denoiser, card), []
+    for share in (0.1, 1.0):
+        sigma = min(max(share * (high - low), card.sigma_min), card.sigma_max)
+        error = prior.denoise(flat + sigma * noise, sigma) - flat
+        if not bool(torch.isfinite(error).all()):
+            raise CorruptInput("the network gives values that are not finite", where=card.name)
+        left.append(float(error.square().mean().sqrt()) / sigma)
+    return max(left)
 
 
 if __name__ == "__main__":

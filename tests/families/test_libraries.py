@@ -239,7 +239,9 @@ def test_what_monai_would_compute_is_not_computed(tmp_path: Path) -> None:
     content = json.loads(file.read_text())
     content["channels"] = "$[16, 32]"
     file.write_text(json.dumps(content))
-    with pytest.raises(InputError, match=r"inference.json: the bundle computes an argument.*no code of a bundle is run"):
+    with pytest.raises(
+        InputError, match=r"inference.json: the bundle computes an argument.*no code of a bundle is run"
+    ):
         imported(path, UNIT)
 
 

@@ -16,6 +16,7 @@ from helpers.importing import FACTS, UNIT, assert_close, hounsfield, imported, s
 from medrecon.errors import CorruptInput, InputError, UsageError
 from medrecon.families import checkpoint_families
 
+
 # --- NCSN++ ----------------------------------------------------------------------------------------------------
 def ncsnpp_file(path: Path, *, prefix: str = "module.", levels: bool = True, **changes: object) -> tuple[Path, dict]:
     """As score_sde saves it; the averaged weights differ from the plain ones."""

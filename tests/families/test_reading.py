@@ -62,7 +62,9 @@ def test_safetensors(tmp_path: Path) -> None:
 def test_objects_that_run_programs_are_refused(tmp_path: Path, new: bool) -> None:
     trace = tmp_path / "trace"
     torch.save({"state_dict": weights(), "extra": Evil(trace)}, tmp_path / "x.pt", _use_new_zipfile_serialization=new)
-    with pytest.raises(UnsafeInput, match=r"x.pt: the file holds more than tensors.*found posix.system.*state_dict\(\)"):
+    with pytest.raises(
+        UnsafeInput, match=r"x.pt: the file holds more than tensors.*found posix.system.*state_dict\(\)"
+    ):
         read_checkpoint(tmp_path / "x.pt")
     assert not trace.exists()
 
@@ -89,7 +91,7 @@ def test_truncated_files(tmp_path: Path, keep: float, new: bool) -> None:
     torch.save(weights(), path, _use_new_zipfile_serialization=new)
     content = path.read_bytes()
     path.write_bytes(content[: int(keep * len(content))])
-    with pytest.raises(InputError, match="x.pt"):
+    with pytest.raises(InputError, match=r"x.pt"):
         read_checkpoint(path)
 
 
@@ -97,7 +99,7 @@ def test_weights_that_are_no_numbers(tmp_path: Path) -> None:
     held = weights()
     held["m_tail.weight"][0, 0, 0, 0] = float("nan")
     torch.save(held, tmp_path / "x.pt")
-    with pytest.raises(CorruptInput, match="NaN or infinity; found m_tail.weight"):
+    with pytest.raises(CorruptInput, match=r"NaN or infinity; found m_tail.weight"):
         read_checkpoint(tmp_path / "x.pt")
 
 
