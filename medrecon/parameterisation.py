@@ -26,6 +26,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from functools import cached_property
+from math import inf, isfinite
 
 import numpy as np
 import torch
@@ -148,7 +149,7 @@ class VariancePreserving(NoiseMap):
             variances = beta_schedules[betas](steps, beta_start, beta_end)
         else:
             variances = np.asarray(betas, dtype=float)
-        if not (len(variances) > 1 and (variances > 0).all() and (variances <= 1).all()):
+        if not (len(variances) > 1 and (variances > 0).all() and (variances < 1).all()):
             raise InputError("the noise schedule has variances that are not between 0 and 1", found=betas)
         amplitude = np.sqrt(np.cumprod(1 - variances))
         if zero_terminal:
@@ -189,11 +190,18 @@ beta_schedules: dict[str, Callable[[int, float, float], np.ndarray]] = {
 
 def noise_map_of(values: Mapping[str, object]) -> NoiseMap:
     """A noise map from plain values: its ``kind`` and what it takes. Raises InputError where they do not fit."""
+    wrong = InputError("the noise levels of the network are described wrongly", found=values)
+    if not isinstance(values, Mapping):
+        raise wrong
     rest = {key: value for key, value in values.items() if key != "kind"}
     try:
-        return noise_maps.get(str(values.get("kind")))(**rest)  # type: ignore[arg-type]
-    except (TypeError, ValueError) as error:
-        raise InputError("the noise levels of the network are described wrongly", found=dict(values)) from error
+        noise = noise_maps.get(str(values.get("kind")))(**rest)  # type: ignore[arg-type]
+        fits = 0 < noise.sigma_min < noise.sigma_max < inf and 0 < noise.sigma_data < inf
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise wrong from error
+    if not fits:
+        raise wrong
+    return noise
 
 
 class ParameterisedDenoiser(Denoiser):
@@ -219,6 +227,8 @@ class ParameterisedDenoiser(Denoiser):
         super().__init__()
         if predicts not in predictions:
             raise unknown_name("prediction", predicts, list(predictions))
+        if not (0 < stretch < inf and isfinite(shift)):
+            raise InputError("a network's range cannot be stretched like that", found=(stretch, shift))
         self.network, self.predicts, self.noise = network, predicts, noise
         self.stretch, self.shift, self._multiple = stretch, shift, multiple
 

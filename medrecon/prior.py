@@ -288,7 +288,7 @@ def load_prior(name_or_path: str, *, device: str = "cpu", verify: bool = True) -
         raise CorruptInput("not a readable safetensors file", where=path.name) from error
     try:
         denoiser = family_of(card).denoiser(card)
-    except (LookupError, TypeError, ValueError, RuntimeError) as error:
+    except (LookupError, TypeError, ValueError, RuntimeError, ArithmeticError) as error:
         raise InputError("the card's architecture cannot be built", where=path.name, found=card.architecture) from error
     try:
         denoiser.load_state_dict(weights)

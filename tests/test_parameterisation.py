@@ -194,12 +194,23 @@ def test_an_unknown_prediction(predicts: str) -> None:
         ({"kind": "vp", "betas": [0.1]}, InputError),
         ({"kind": "vp", "betas": [0.1, -0.1]}, InputError),
         ({"kind": "vp", "colour": 1}, InputError),
+        ({"kind": "ve", "sigma_min": 2.0, "sigma_max": 1.0}, InputError),
+        ({"kind": "ve", "sigma_min": "a", "sigma_max": 1.0}, InputError),
+        ({"kind": "edm", "sigma_data": 0.0}, InputError),
+        ({"kind": "flow", "steps": 1}, InputError),
+        (["vp"], InputError),
     ],
     ids=str,
 )
-def test_noise_described_wrongly(values: dict, error: type[Exception]) -> None:
+def test_noise_described_wrongly(values: object, error: type[Exception]) -> None:
     with pytest.raises(error):
-        noise_map_of(values)
+        noise_map_of(values)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("stretch", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_range_that_cannot_be(stretch: float) -> None:
+    with pytest.raises(InputError, match="cannot be stretched"):
+        ParameterisedDenoiser(nn.Identity(), "x0", noise_map_of(NOISE["ve"]), stretch=stretch)
 
 
 @pytest.mark.parametrize("module", [False, True])

@@ -278,7 +278,7 @@ def built(family: type[CheckpointFamily], card: PriorCard, found: Found, source:
     """The network with its weights. Raises InputError unless every tensor has its place and every place its tensor."""
     try:
         denoiser = family.denoiser(card)
-    except (LookupError, TypeError, ValueError, AssertionError, ZeroDivisionError) as error:
+    except (LookupError, TypeError, ValueError, AssertionError, ArithmeticError) as error:
         raise InputError(
             "the network cannot be built from what the file and the settings say", where=source,
             found=str(error).splitlines()[0] if str(error) else type(error).__name__,

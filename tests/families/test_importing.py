@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -127,4 +128,20 @@ def test_a_card_of_an_unknown_family(tmp_path: Path) -> None:
     card_file = tmp_path / "drunet.pth.json"
     card_file.write_text(card_file.read_text().replace('"family": "drunet"', '"family": "drunes"'))
     with pytest.raises(UsageError, match=r"unknown network family 'drunes'. Did you mean drunet"):
+        load_prior(str(tmp_path / "drunet.pth.safetensors"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"noise": []}, {"noise": {"kind": "ve", "sigma_min": 3}}, {"stretch": 0}, {"stretch": "x"}, {"shift": None},
+     {"predicts": 7}, {"network": {}}, {"network": None}, {"network": {"channels": 1, "widths": 3, "blocks": 1}}],
+    ids=str,
+)  # fmt: skip
+def test_damaged_cards_of_imported_priors(tmp_path: Path, change: dict) -> None:
+    imported(drunet(tmp_path), UNIT)
+    card_file = tmp_path / "drunet.pth.json"
+    content = json.loads(card_file.read_text())
+    content["architecture"] |= change
+    card_file.write_text(json.dumps(content))
+    with pytest.raises(MedreconError):
         load_prior(str(tmp_path / "drunet.pth.safetensors"))

@@ -67,3 +67,7 @@ def test_sizes_of_published_networks(name: str, config: dict, millions: float, t
         network = checkpoint_families()[name].network(config)
     assert count_parameters(network) / 1e6 == pytest.approx(millions, abs=0.05)
     assert len(network.state_dict()) == tensors
+
+
+def test_every_network_of_this_package_is_tested() -> None:
+    assert {name for name, _ in CONFIGS} == set(checkpoint_families()) - {"diffusers", "monai"}  # the libraries' own
