@@ -18,7 +18,7 @@ from medrecon.checkpoint import Progress, RunKey, empty_progress, load_progress,
 from medrecon.data.volume import Volume, affine_between
 from medrecon.errors import InputError, NonFinite, Stopped, UsageError
 from medrecon.noise import KeyedNoise
-from medrecon.prior import check_compatible
+from medrecon.prior import Prior, check_compatible
 from medrecon.problem import Problem, System
 from medrecon.registry import unknown_name
 from medrecon.samplers import Sampler, State, samplers
@@ -81,6 +81,19 @@ def make_sampler(method: str, settings: dict[str, object]) -> Sampler:
             least = "at least 1" if isinstance(default, int) else "finite, at least 0"
             raise UsageError(f"setting {name} of {method} is out of range", found=value, expected=least)
     return factory(**{name: _like(value, known[name].default) for name, value in settings.items()})
+
+
+def within_reach(method: str, settings: dict[str, object], prior: Prior | None) -> dict[str, object]:
+    """The settings, with the method's own first and last noise level moved into the range the prior was trained on.
+
+    Levels that were said stay as they are: those that the prior does not know are an error of the run.
+    """
+    if prior is None:
+        return settings
+    low, high = prior.card.sigma_min / prior.card.scale, prior.card.sigma_max / prior.card.scale
+    defaults = {f.name: f.default for f in fields(samplers.get(method)) if f.name in ("sigma_min", "sigma_max")}
+    moved = {name: min(max(level, low), high) for name, level in defaults.items() if isinstance(level, float) and level}
+    return {name: level for name, level in moved.items() if level != defaults[name]} | settings
 
 
 def _like(value: object, default: object) -> object:
@@ -174,7 +187,7 @@ def reconstruct(
         selection = _select(problem, seed, callback)
         method = selection.method
         settings = settings if method == wanted else {}
-    sampler = make_sampler(method, settings)
+    sampler = make_sampler(method, within_reach(method, settings, problem.prior))
     quantity = quantity or _default_quantity(problem)
     affine_between(problem.quantity, quantity, problem.water)  # raises for a quantity that cannot be given
     system = problem.system()

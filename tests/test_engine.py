@@ -16,7 +16,7 @@ from helpers.problems import blocks, projection_problem
 from helpers.runs import run
 from medrecon import Result, reconstruct
 from medrecon.data.volume import WATER, Geometry, Volume
-from medrecon.engine import StepReport, make_sampler
+from medrecon.engine import StepReport, make_sampler, within_reach
 from medrecon.errors import InputError, NonFinite, ResumeError, Stopped, UsageError
 from medrecon.prior import GaussianPrior
 from medrecon.problem import Problem
@@ -154,6 +154,28 @@ def test_impossible_options_are_refused(options: dict, message: str):
 def test_a_diffusion_method_without_a_prior_says_so():
     with pytest.raises(UsageError, match="method dds needs a prior"):
         reconstruct(problem(prior=None), "dds", callback=never)
+
+
+@pytest.mark.parametrize("method", ["pnp", "refine", "dds", "mbir"])
+@pytest.mark.parametrize(("low", "high"), [(0.04, 0.3), (0.001, 400.0)])
+def test_a_method_keeps_to_the_levels_of_the_prior(method: str, low: float, high: float):
+    """Its own first and last level move into the trained range; those that were said do not."""
+    prior = FunctionPrior(lambda x, sigma: x, sigma_min=10 * low, sigma_max=10 * high, scale=10.0)
+    sampler = make_sampler(method, within_reach(method, {}, prior))
+    plain = make_sampler(method, {})
+    assert sampler.sigma_min == pytest.approx(min(max(plain.sigma_min, low), high))
+    assert sampler.sigma_max == pytest.approx(min(max(plain.sigma_max, low), high) if plain.sigma_max else 0)
+    said = {"sigma_min": 0.01}
+    assert make_sampler(method, within_reach(method, said, prior)).sigma_min == 0.01
+    assert within_reach(method, said, None) == said
+
+
+def test_a_level_that_was_said_and_is_not_known_is_an_error():
+    prior = FunctionPrior(lambda x, sigma: x, sigma_min=0.05)
+    given = projection_problem(prior=prior)
+    assert reconstruct(given, "pnp", steps=2, iterations=2).status == "done"
+    with pytest.raises(UsageError, match="not trained on this noise level"):
+        reconstruct(given, "pnp", steps=2, iterations=2, sigma_min=0.02)
 
 
 def test_a_quantity_that_cannot_be_given_is_refused_first():

@@ -38,10 +38,7 @@ def test_a_checkpoint_becomes_a_prior_and_reconstructs(run: Run, drunet: Path, s
     assert len(card["training"]["imported"]["source_sha256"]) == 64
     assert "drunet, predicts D" in run("priors", "show", "drunet.safetensors").out
     assert run("priors", "verify", "drunet.safetensors").code == 0
-    done = run(
-        "recon", scan, "-o", "out.nii.gz", "--method", "pnp", "--prior", "drunet.safetensors", "--steps", 2, "--set",
-        "sigma_max=0.3",
-    )  # fmt: skip
+    done = run("recon", scan, "-o", "out.nii.gz", "--method", "pnp", "--prior", "drunet.safetensors", "--steps", 2)
     assert done.code == 0, done.err
     record = json.loads(Path("out.json").read_text())
     assert record["run"]["prior"] == "drunet"
