@@ -109,7 +109,7 @@ def _in_a_process(request: dict, minutes: float, name: str) -> dict:
     try:
         run = subprocess.run(
             [sys.executable, "-m", "medrecon.families.importing"],
-            input=json.dumps(request), capture_output=True, text=True, timeout=60 * minutes, check=False,
+            input=json.dumps(request, default=str), capture_output=True, text=True, timeout=60 * minutes, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired as error:
         raise InputError("the conversion was stopped", where=name, found=f"more than {minutes:g} minutes") from error
