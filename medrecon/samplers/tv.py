@@ -13,8 +13,9 @@ from medrecon.samplers.base import Sampler, State, samplers
 from medrecon.solvers import SplitState, admm, cg, least_squares_gram
 
 _ITERATIONS_PER_STEP = 10
-SPLIT_THRESHOLD = 0.05  # weight / rho, in units of the contrast: how far a gradient is shrunk in one iteration
-_AUTOMATIC_WEIGHT = 2.0  # best, or within 0.2 dB of it, from 4 to 32 views and 1e4 to 1e6 photons (docs/results.md)
+_THRESHOLD = 0.2  # weight / rho, in units of the contrast: how far a gradient is shrunk in one iteration
+_BOUND = 10.0  # rho of the bound over that of total variation: both, measured, reach the minimum soonest
+_AUTOMATIC_WEIGHT = 3.0  # best, or within 0.1 dB of it, from 4 to 32 views (docs/decisions/006)
 _SETTLING_STEPS = 2  # before the residual says anything about the weight
 _SEARCH_STEPS = 8  # until a weight that is searched for stands still
 _SEARCH_RANGE = 64.0  # it stays within this factor of its start
@@ -70,12 +71,12 @@ class TV(Sampler):
 
     def step(self, system: System, state: State, noise: KeyedNoise) -> State:
         """Ten ADMM iterations, then a move of the automatic weight."""
-        terms = self._terms(system)
+        terms, bounds = self._terms(system), len(system.bounds())
         weight = float(state.tensors["weight"])
         error = system.data_error(self.model_error)
         penalty = weight * error**2
         weights = [penalty, self.z_weight * penalty, 0.0] if self.z_weight > 0 else [penalty, 0.0]
-        rho = [penalty / SPLIT_THRESHOLD] * len(terms)
+        rho = [penalty / _THRESHOLD] * (len(terms) - bounds) + [_BOUND * penalty / _THRESHOLD] * bounds
         result = admm(
             least_squares_gram(system.op),
             system.back_projection,

@@ -25,12 +25,12 @@ from medrecon.registry import unknown_name
 from medrecon.regularisers import check_axes
 from medrecon.samplers.base import Sampler, State, samplers
 from medrecon.samplers.steppers import Place, Stepper, steppers
-from medrecon.samplers.tv import SPLIT_THRESHOLD
 from medrecon.schedules import schedules
 from medrecon.solvers import SplitState, admm, cg, least_squares_gram
 
 _INITIAL_STEP = 0  # noise key of the first volume; the loop's steps count from 1
 _MEMORY = "memory_"  # before the names of what the stepper remembers
+_THRESHOLD = 0.05  # weight / rho of total variation in a proximal step, which is ended early
 _KRYLOV_RHO = 0.025  # the published rho = 10 over ||A'A|| = 390 of the published operator
 
 
@@ -189,7 +189,7 @@ class X0Loop(Sampler):
             [weight, 0.0][: len(terms)],
             # What the data asked for at the last level is a good guess of what they ask for now
             x=clean + state.tensors["correction"],
-            rho=[weight / SPLIT_THRESHOLD] * len(terms),
+            rho=[weight / _THRESHOLD] * len(terms),
             iterations=self.iterations,
             cg_iterations=self.cg_iterations,
             cg_tolerance=0.0,
