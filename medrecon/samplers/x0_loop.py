@@ -24,6 +24,7 @@ from medrecon.problem import System
 from medrecon.registry import unknown_name
 from medrecon.regularisers import check_axes
 from medrecon.samplers.base import Sampler, State, samplers
+from medrecon.samplers.guidance import pseudo_inverse_guidance, residual_gradient
 from medrecon.samplers.steppers import Place, Stepper, steppers
 from medrecon.samplers.tv import SPLIT_THRESHOLD
 from medrecon.schedules import schedules
@@ -31,6 +32,7 @@ from medrecon.solvers import SplitState, admm, cg, least_squares_gram
 
 _INITIAL_STEP = 0  # noise key of the first volume; the loop's steps count from 1
 _MEMORY = "memory_"  # before the names of what the stepper remembers
+_DIFFERENTIATING = ("pseudo-inverse", "gradient")  # data steps that evaluate the prior once more
 _KRYLOV_RHO = 0.025  # the published rho = 10 over ||A'A|| = 390 of the published operator
 
 
@@ -45,7 +47,9 @@ class X0Loop(Sampler):
     stepper: str = "ddim"  # rule for the step from one level to the next
     eta: float = 0.0  # share of fresh noise
     noise_scale: float = 0.0  # 0: no noise is put back (annealed plug and play); 1: as much as the next level has
-    data_step: str = "proximal"  # or "krylov" (a few CG steps on the data alone), "range" (fit the data exactly)
+    data_step: str = "proximal"  # or "krylov" (a few CG steps on the data alone), "range" (fit the data exactly),
+    # or through the derivative of the prior: "pseudo-inverse" (PiGDM), "gradient" (DPS)
+    zeta: float = 0.04  # length of a step of "gradient"
     effective_noise: bool = False  # e from the fitted volume instead of the denoised one (DiffPIR)
     trust: float = 1.0  # r = trust * s, or trust * (the prior's error at s)
     error: str = "level"  # "level": r follows s; "matched": r follows the prior's validated error
@@ -63,7 +67,7 @@ class X0Loop(Sampler):
 
     def __post_init__(self) -> None:
         for name, value, known in (
-            ("data step", self.data_step, ["proximal", "krylov", "range"]),
+            ("data step", self.data_step, ["proximal", "krylov", "range", *_DIFFERENTIATING]),
             ("error", self.error, ["level", "matched"]),
             ("schedule", self.schedule, schedules.names()),
             ("stepper", self.stepper, steppers.names()),
@@ -88,8 +92,10 @@ class X0Loop(Sampler):
         return self.steps
 
     def evaluations(self) -> int:
-        """One per step and mirror image, and those of the stepper."""
-        return self.steps * self.mirrors + (self._stepper.extra_evaluations(self.steps) if self.noise_scale > 0 else 0)
+        """One per step and mirror image, those of the stepper, and those of data steps that differentiate the prior."""
+        fit = 1 if self.data_step in _DIFFERENTIATING else 0
+        extra = self._stepper.extra_evaluations(self.steps) if self.noise_scale > 0 else 0
+        return self.steps * (self.mirrors + fit) + extra * (self.mirrors + fit * self.effective_noise)
 
     @property
     def _stepper(self) -> Stepper:
@@ -127,7 +133,7 @@ class X0Loop(Sampler):
         levels = self.levels()
         sigma, x = levels[state.step], state.tensors["x"]
         clean = system.denoise(x, sigma, state.estimate if self.renew_guide else None, self.mirrors)
-        fitted, splits = self._fit(system, clean, sigma, state)
+        fitted, splits = self._fit(system, x, clean, sigma, state)
         noisy, memory = fitted, dict[str, Tensor]()
         if self.noise_scale > 0 and state.step + 1 < self.steps:
             noisy, memory = self._next(system, state, clean, fitted, noise)
@@ -155,7 +161,7 @@ class X0Loop(Sampler):
 
         def evaluate(x: Tensor, level: float) -> Tensor:
             again = system.denoise(x, level, guide)
-            return self._fit(system, again, level, state)[0] if self.effective_noise else again
+            return self._fit(system, x, again, level, state)[0] if self.effective_noise else again
 
         known = fitted if self.effective_noise else clean
         x = stepper.corrected(state.tensors["x"], known, place, memory)
@@ -166,7 +172,9 @@ class X0Loop(Sampler):
         noisy = torch.lerp(fitted, noisy, self.noise_scale)
         return noisy, {_MEMORY + name: tensor for name, tensor in memory.items()}
 
-    def _fit(self, system: System, clean: Tensor, sigma: float, state: State) -> tuple[Tensor, dict[str, Tensor]]:
+    def _fit(
+        self, system: System, x: Tensor, clean: Tensor, sigma: float, state: State
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         if self.data_step == "krylov":
             return self._krylov(system, clean, state)
         if self.data_step == "range":
@@ -175,8 +183,14 @@ class X0Loop(Sampler):
             gram = least_squares_gram(system.op, 1e-6)
             fitted = clean + cg(gram, system.op.adjoint(missing), max_iterations=self.cg_iterations).x
             return (fitted if system.lower is None else fitted.clamp_min(system.lower)), {}
-        radius = self.trust * (sigma if self.error == "level" else self._matched(system, sigma))
+        radius = self.trust * (sigma if self.error == "level" else system.prior_error(sigma))
         error = system.data_error(self.model_error)
+        if self.data_step in _DIFFERENTIATING:
+            if self.data_step == "gradient":
+                fitted = clean + self.zeta * residual_gradient(system, x, clean, sigma)
+            else:
+                fitted = clean + pseudo_inverse_guidance(system, x, clean, sigma, radius, error, self.cg_iterations)
+            return (fitted if system.lower is None else fitted.clamp_min(system.lower)), {}
         damping = torch.full_like(clean, (error / radius) ** 2)
         if self.empty > 0:
             damping.masked_fill_(system.empty(clean), (error / self.empty) ** 2)
@@ -218,10 +232,6 @@ class X0Loop(Sampler):
         )
         fitted = result.x if system.lower is None else result.x.clamp_min(system.lower)
         return fitted, result.state.to_tensors()
-
-    def _matched(self, system: System, sigma: float) -> float:
-        card = system.prior.card  # type: ignore[union-attr]
-        return system.prior.rms_error(sigma * card.scale) / card.scale  # type: ignore[union-attr]
 
 
 @samplers.register("pnp", family="diffusion")
