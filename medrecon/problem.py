@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import inf, log
 
@@ -17,7 +17,7 @@ from medrecon.noise import KeyedNoise
 from medrecon.physics.linop import Composition, Diagonal, LinearOperator
 from medrecon.physics.noise import NoiseModel
 from medrecon.prior import NetworkPrior, Prior
-from medrecon.regularisers import Bounds, Regulariser, TotalVariation
+from medrecon.regularisers import Bounds, Regulariser, TotalVariation, regularisers
 
 _BACKGROUND_FRACTION = 0.08  # of the prior's unit: what lies nearer to the background counts as empty
 _REGION_MARGIN = 6  # pixels around the object that the prior still sees
@@ -130,6 +130,8 @@ class System:
     regulariser: Regulariser | None = None
     start: Tensor | None = None
     slice_batch: int = 8
+    turned: bool = False
+    """Whether its slices lie along another axis than those of the problem; then no orientation is asked of them."""
     cache: dict = field(default_factory=dict)
 
     def to_quantity(self, x: Tensor) -> Tensor:
@@ -187,6 +189,10 @@ class System:
         """Total variation on this grid."""
         return TotalVariation(self.geometry.shape, self.geometry.spacing, axes)
 
+    def penalty(self, name: str, axes: tuple[int, ...]) -> Regulariser:
+        """The regulariser called ``name`` on this grid, along these axes."""
+        return regularisers.get(name)(self.geometry.shape, self.geometry.spacing, axes)
+
     def bounds(self) -> list[Regulariser]:
         """The lower bound as a regulariser; empty where there is none."""
         return [] if self.lower is None else [Bounds(self.geometry.shape, self.lower)]
@@ -223,6 +229,8 @@ class System:
     def _flips(self) -> list[int]:
         """Slice axes (1 = height, 2 = width of ``(slices, h, w)``) to flip to the prior's orientation."""
         assert self.prior is not None
+        if self.turned:
+            return []
         wanted, found = self.prior.card.orientation, self.geometry.orientation
         opposite = dict(zip("RLAPSI", "LRPAIS", strict=True))
         pairs = ((2, wanted[0], found[0]), (1, wanted[1], found[1]))
@@ -234,6 +242,26 @@ class System:
                 expected=f"{wanted}, or that mirrored",
             )
         return [axis for axis, want, have in pairs if opposite[want] == have]
+
+    def across(self, axis: int) -> System:
+        """The same with ``axis`` and z exchanged, so that the prior sees slices of another direction.
+
+        For :meth:`denoise` of volumes that were exchanged alike. Raises UsageError unless voxels are cubes.
+        """
+        spacing = self.geometry.spacing
+        if max(spacing) > 1.01 * min(spacing):
+            raise UsageError(
+                "slices of other directions need voxels of equal sides",
+                found=" x ".join(f"{size:.3g}" for size in spacing) + " mm",
+                hint="Reconstruct on an isotropic grid, or set directions to 0 alone.",
+            )
+        if axis == 0:
+            return self
+        order = [axis if i == 0 else 0 if i == axis else i for i in range(3)]
+        shape = tuple(self.geometry.shape[i] for i in order)
+        start = None if self.start is None else self.start.transpose(0, axis)
+        grid = Geometry.from_spacing(shape, spacing)  # type: ignore[arg-type]
+        return replace(self, geometry=grid, start=start, turned=True)
 
     def denoise(self, x: Tensor, sigma: float, guide: Tensor | None = None, mirrors: int = 1) -> Tensor:
         """The prior's estimate of the clean volume ``(z, y, x)``, slice by slice; all in internal units.

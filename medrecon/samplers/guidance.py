@@ -29,11 +29,8 @@ def residual_gradient(system: System, x: Tensor, clean: Tensor, sigma: float) ->
     """
     residual, axis = -system.data_residual(clean), system.slice_axis
     count = system.data_count / residual.numel()  # share of the data that is used
-    size = residual.square()
-    if axis is None:
-        size = size.mean()
-    else:
-        size = size.movedim(axis, 0).flatten(1).mean(1)[:, None, None]
-    size = (size / count).sqrt()
+    square = residual.square()
+    mean = square.mean() if axis is None else square.movedim(axis, 0).flatten(1).mean(1)[:, None, None]
+    size = (mean / count).sqrt()
     gradient = system.denoise_vjp(x, sigma, system.op.adjoint(residual))
     return torch.where(size > 0, gradient / size.clamp_min(torch.finfo(size.dtype).tiny), 0)

@@ -31,6 +31,7 @@ from medrecon.schedules import schedules
 from medrecon.solvers import SplitState, admm, cg, least_squares_gram
 
 _INITIAL_STEP = 0  # noise key of the first volume; the loop's steps count from 1
+_PENALTIES = ["tv", "huber", "l2", "low-rank"]
 _MEMORY = "memory_"  # before the names of what the stepper remembers
 _DIFFERENTIATING = ("pseudo-inverse", "gradient")  # data steps that evaluate the prior once more
 _KRYLOV_RHO = 0.025  # the published rho = 10 over ||A'A|| = 390 of the published operator
@@ -58,6 +59,8 @@ class X0Loop(Sampler):
     cg_iterations: int = 10
     tv: float = 2.0  # weight of the model prior, in units of the error of a datum, as in `tv`
     tv_axes: tuple[int, ...] = (0, 1, 2)
+    penalty: str = "tv"  # the model prior: or "huber", "l2", or "low-rank" (along z)
+    directions: tuple[int, ...] = (0,)  # axes along which the prior takes its slices, in turns; 0 is z
     correlation_mm: float = 6.0  # of the fresh noise along z
     model_error: float = 0.01  # of the forward model, relative to the data, added to the noise
     renew_guide: bool = False  # guide the prior by the fitted volume of the last step instead of by the start
@@ -71,12 +74,19 @@ class X0Loop(Sampler):
             ("error", self.error, ["level", "matched"]),
             ("schedule", self.schedule, schedules.names()),
             ("stepper", self.stepper, steppers.names()),
+            ("penalty", self.penalty, _PENALTIES),
         ):
             if value not in known:
                 raise unknown_name(name, value, known)
         check_axes(self.tv_axes)
+        check_axes(self.directions)
         if self.eta > 1:
             raise UsageError("eta is a share: at most 1", found=self.eta)
+        if self.data_step in _DIFFERENTIATING and (self.directions != (0,) or self.mirrors > 1):
+            raise UsageError(
+                f"data step {self.data_step} takes slices along z, and no mirror images",
+                found=f"directions {self.directions}, mirrors {self.mirrors}",
+            )
         if self._stepper.deterministic and self.eta > 0:
             raise UsageError(f"stepper {self.stepper} takes no fresh noise", found=f"eta {self.eta}", expected="eta 0")
         if self.mirrors not in (1, 2, 4):
@@ -120,19 +130,20 @@ class X0Loop(Sampler):
         return State(0, clean, tensors)
 
     def _terms(self, system: System) -> list:
-        return [] if self.tv == 0 else [system.total_variation(self.tv_axes), *system.bounds()]
+        return [] if self.tv == 0 else [system.penalty(self.penalty, self.tv_axes), *system.bounds()]
 
     def _noise(self, system: System, noise: KeyedNoise, step: int) -> Tensor:
         if self.noise_scale == 0:
             return torch.zeros(())
-        correlation = self.correlation_mm / system.geometry.spacing[0]
+        # Slices of other directions would show noise that is correlated along z as streaks
+        correlation = self.correlation_mm / system.geometry.spacing[0] if self.directions == (0,) else 0.0
         return noise.volume(step, system.geometry.shape, correlation)
 
     def step(self, system: System, state: State, noise: KeyedNoise) -> State:
         """One pass of the loop."""
         levels = self.levels()
         sigma, x = levels[state.step], state.tensors["x"]
-        clean = system.denoise(x, sigma, state.estimate if self.renew_guide else None, self.mirrors)
+        clean = self._denoise(system, x, sigma, state)
         fitted, splits = self._fit(system, x, clean, sigma, state)
         noisy, memory = fitted, dict[str, Tensor]()
         if self.noise_scale > 0 and state.step + 1 < self.steps:
@@ -145,6 +156,15 @@ class X0Loop(Sampler):
             data_change=float(torch.linalg.vector_norm(fitted - clean)) / clean.numel() ** 0.5,
         )
 
+    def _denoise(self, system: System, x: Tensor, sigma: float, state: State) -> Tensor:
+        """By the prior, slices taken along the direction whose turn it is (Lee et al. 2023, TPDM, with one prior)."""
+        guide = state.estimate if self.renew_guide else None
+        axis = self.directions[state.step % len(self.directions)]
+        if self.directions == (0,):
+            return system.denoise(x, sigma, guide, self.mirrors)
+        guide = None if guide is None else guide.transpose(0, axis)
+        return system.across(axis).denoise(x.transpose(0, axis), sigma, guide, self.mirrors).transpose(0, axis)
+
     def _next(
         self, system: System, state: State, clean: Tensor, fitted: Tensor, noise: KeyedNoise
     ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -153,14 +173,14 @@ class X0Loop(Sampler):
         The stepper follows the fitted volumes where e is theirs; else the denoised ones, and what the data changed
         comes on top.
         """
-        stepper, levels, guide = self._stepper, self.levels(), state.estimate if self.renew_guide else None
+        stepper, levels = self._stepper, self.levels()
         sigma, following = levels[state.step], levels[state.step + 1]
         share = stepper.fresh_share(self.eta, sigma, following)
         place = Place(levels[: state.step + 1], following, following * (1 - share**2) ** 0.5)
         memory = {name.removeprefix(_MEMORY): t for name, t in state.tensors.items() if name.startswith(_MEMORY)}
 
         def evaluate(x: Tensor, level: float) -> Tensor:
-            again = system.denoise(x, level, guide)
+            again = self._denoise(system, x, level, state)
             return self._fit(system, x, again, level, state)[0] if self.effective_noise else again
 
         known = fitted if self.effective_noise else clean
@@ -215,7 +235,7 @@ class X0Loop(Sampler):
 
         Chung et al. 2024 (DDS), section 3.3 and algorithm 3; weights relative to ``||A|| = 1``.
         """
-        terms = [] if self.tv == 0 else [system.total_variation(self.tv_axes)]
+        terms = [] if self.tv == 0 else [system.penalty(self.penalty, self.tv_axes)]
         rho = _KRYLOV_RHO
         result = admm(
             least_squares_gram(system.op),
