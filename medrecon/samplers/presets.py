@@ -17,7 +17,8 @@ class Posterior(X0Loop):
     prior's estimate: exact where the data see nothing and where they see all. The stochastic equation of that estimate
     (SDE-DPM-Solver++, second order) has the posterior at its end; on Gaussian fields, measured in part or in full,
     the variance of its samples is 0.9 to 1.05 of the exact one at 50 steps. Nothing may be added that narrows it, so
-    there is no model prior along z; ``correlation_mm`` removes flicker without touching the spread of a slice.
+    there is no model prior along z and no guide, which is made of the same data; ``correlation_mm`` removes flicker
+    without touching the spread of a slice.
     """
 
     steps: int = 50
@@ -28,6 +29,7 @@ class Posterior(X0Loop):
     iterations: int = 1
     cg_iterations: int = 20
     tv: float = 0.0
+    guided: bool = False
 
 
 @samplers.register("pigdm", family="diffusion")

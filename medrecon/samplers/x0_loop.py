@@ -13,7 +13,7 @@ with n fresh noise, correlated along z, and e the noise that the denoiser saw. P
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -60,6 +60,7 @@ class X0Loop(Sampler):
     tv: float = 2.0  # weight of the model prior, in units of the error of a datum, as in `tv`
     tv_axes: tuple[int, ...] = (0, 1, 2)
     penalty: str = "tv"  # the model prior: or "huber", "l2", or "low-rank" (along z)
+    guided: bool = True  # whether a prior that was trained with a guide gets one
     directions: tuple[int, ...] = (0,)  # axes along which the prior takes its slices, in turns; 0 is z
     correlation_mm: float = 6.0  # of the fresh noise along z
     model_error: float = 0.01  # of the forward model, relative to the data, added to the noise
@@ -158,12 +159,17 @@ class X0Loop(Sampler):
 
     def _denoise(self, system: System, x: Tensor, sigma: float, state: State) -> Tensor:
         """By the prior, slices taken along the direction whose turn it is (Lee et al. 2023, TPDM, with one prior)."""
-        guide = state.estimate if self.renew_guide else None
+        guide = state.estimate if self.renew_guide and self.guided else None
+        system = self._asked(system)
         axis = self.directions[state.step % len(self.directions)]
         if self.directions == (0,):
             return system.denoise(x, sigma, guide, self.mirrors)
         guide = None if guide is None else guide.transpose(0, axis)
         return system.across(axis).denoise(x.transpose(0, axis), sigma, guide, self.mirrors).transpose(0, axis)
+
+    def _asked(self, system: System) -> System:
+        """As the prior is to see it."""
+        return system if self.guided else replace(system, start=None)
 
     def _next(
         self, system: System, state: State, clean: Tensor, fitted: Tensor, noise: KeyedNoise
@@ -207,9 +213,11 @@ class X0Loop(Sampler):
         error = system.data_error(self.model_error)
         if self.data_step in _DIFFERENTIATING:
             if self.data_step == "gradient":
-                fitted = clean + self.zeta * residual_gradient(system, x, clean, sigma)
+                fitted = clean + self.zeta * residual_gradient(self._asked(system), x, clean, sigma)
             else:
-                fitted = clean + pseudo_inverse_guidance(system, x, clean, sigma, radius, error, self.cg_iterations)
+                fitted = clean + pseudo_inverse_guidance(
+                    self._asked(system), x, clean, sigma, radius, error, self.cg_iterations
+                )
             return (fitted if system.lower is None else fitted.clamp_min(system.lower)), {}
         damping = torch.full_like(clean, (error / radius) ** 2)
         if self.empty > 0:

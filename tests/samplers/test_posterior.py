@@ -10,8 +10,6 @@ from helpers.problems import GaussianCase, gaussian_case
 from helpers.runs import run
 from medrecon.engine import make_sampler
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 SETTINGS = {"sigma_max": 2.0, "sigma_min": 0.005, "model_error": 0.0, "correlation_mm": 0.0}
 CASES = {
     "few data": {"share": 0.2, "sigma": 0.02},

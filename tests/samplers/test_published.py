@@ -9,18 +9,18 @@ import torch
 from torch import Tensor
 
 from helpers.operators import as_matrix
-from helpers.priors import FunctionPrior, small_network_prior
+from helpers.priors import SMALL, FunctionPrior, card, random_denoiser, small_network_prior
 from helpers.problems import blocks, gaussian_case, projection_problem
 from helpers.runs import run, states
 from medrecon.engine import make_sampler
 from medrecon.errors import UsageError
 from medrecon.noise import KeyedNoise
 from medrecon.physics.linop import Stack
+from medrecon.prior import NetworkPrior
 from medrecon.problem import System
+from medrecon.samplers import State
 from medrecon.samplers.guidance import pseudo_inverse_guidance, residual_gradient
 from medrecon.samplers.red_diff import adam
-
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 SHAPE = (3, 8, 7)
 NOISE = KeyedNoise(4)
@@ -233,3 +233,16 @@ def test_shared_noise_leaves_no_flicker():
     }
     assert found[0.0] > 1.4
     assert found[1.5] < 1.15
+
+
+def test_error_bars_are_made_without_a_guide():
+    """A guide is made of the data, which would count twice: the start changes the first noisy volume alone."""
+    denoiser = random_denoiser(replace(SMALL, channels_in=4))
+    made = system(NetworkPrior(denoiser, card()))
+    x = random(2)
+    for guided in (True, False):
+        sampler = make_sampler("posterior", {"guided": guided})
+        found = sampler._denoise(made, x, 0.4, State(0, x))
+        assert torch.equal(found, made.denoise(x, 0.4)) == guided
+        unguided = replace(made, start=None).denoise(x, 0.4)
+        assert torch.equal(found, unguided) != guided

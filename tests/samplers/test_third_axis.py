@@ -21,8 +21,6 @@ from medrecon.prior import GaussianPrior
 from medrecon.problem import Problem, System
 from medrecon.samplers import State
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 SHAPE = (3, 8, 7)
 NOISE = KeyedNoise(4)
 
