@@ -111,7 +111,7 @@ class PerturbAndSolve(Sampler):
         if self.ode_steps == 1:
             return system.denoise(x, sigma)
         levels = [*log_schedule(sigma, self.sigma_min, self.ode_steps).tolist(), 0.0]
-        stepper, memory = steppers.get("ddim")(), {}
+        stepper, memory = steppers.get("ddim")(), dict[str, Tensor]()
         for i, level in enumerate(levels[:-1]):
             place = Place(levels[: i + 1], levels[i + 1], levels[i + 1])
             x, memory = stepper.advance(x, system.denoise(x, level), place, memory, system.denoise)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -79,7 +80,7 @@ class REDDiff(Sampler):
 
 
 def adam(
-    x: Tensor, gradient: Tensor, moments: dict[str, Tensor], count: int, rate: float
+    x: Tensor, gradient: Tensor, moments: Mapping[str, Tensor], count: int, rate: float
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """One step of Adam (Kingma and Ba 2015, algorithm 1), the ``count``-th: new volume and moments."""
     first, second = _DECAYS
