@@ -131,12 +131,9 @@ class PerturbAndSolve(Sampler):
         shape, axis = system.y.shape, system.slice_axis
         correlation = self.correlation_mm / system.geometry.spacing[0]
         if axis is None:
-            drawn, axis = noise.volume(key, shape), 0
-        else:
-            first = (shape[axis], *shape[:axis], *shape[axis + 1 :])
-            drawn = noise.volume(key, first, correlation)
-        drawn = drawn.movedim(0, axis)
-        return drawn if system.raw.used is None else drawn * (system.raw.used > 0)
+            return noise.volume(key, shape)
+        slices_first = (shape[axis], *shape[:axis], *shape[axis + 1 :])
+        return noise.volume(key, slices_first, correlation).movedim(0, axis)
 
 
 @samplers.register("daps", family="diffusion")

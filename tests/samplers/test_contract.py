@@ -16,6 +16,8 @@ from medrecon.noise import KeyedNoise
 from medrecon.physics.noise import GaussianNoise
 from medrecon.problem import System
 from medrecon.samplers import State, samplers
+from medrecon.samplers.steppers import steppers
+from medrecon.schedules import schedules
 
 SHAPE = (5, 12, 10)
 NAMES = [entry.name for entry in samplers if "modality" not in entry.meta]
@@ -50,6 +52,12 @@ def assert_same(a: State, b: State) -> None:
 def test_all_methods_are_there():
     expected = {"fbp", "sirt", "cgls", "tv", "tv-slice", "asd-pocs", "dds", "diffpir", "ddnm", "pnp"}
     assert expected <= set(NAMES)
+
+
+def test_every_method_and_stepper_is_described():
+    text = (Path(__file__).parents[2] / "docs" / "methods.md").read_text()
+    for entry in (*samplers, *steppers, *schedules):
+        assert f"`{entry.name}`" in text, entry.name
 
 
 @pytest.mark.parametrize("name", NAMES)
