@@ -27,8 +27,8 @@ class KeyedNoise:
         key = np.array([self.seed, (self.sample << 48) ^ (step << 24) ^ (index + (1 << 20))], dtype=np.uint64)
         return np.random.Generator(np.random.Philox(key=key)).standard_normal(shape, dtype=np.float32)
 
-    def volume(self, step: int, shape: tuple[int, int, int], correlation: float = 0.0) -> Tensor:
-        """Unit-variance noise ``(z, y, x)``, white in the plane and Gaussian-correlated along z.
+    def volume(self, step: int, shape: tuple[int, ...], correlation: float = 0.0) -> Tensor:
+        """Unit-variance noise ``(z, y, x)`` (or more axes after z), white in the plane and Gaussian-correlated along z.
 
         ``correlation`` is the standard deviation, in slices, of the kernel that smooths white noise along z; at
         a distance of d slices the correlation is ``exp(-d^2 / (4 correlation^2))``. Noise is drawn beyond both

@@ -191,9 +191,15 @@ class NetworkPrior(Prior):
         self.denoiser.to(device)
         return self
 
-    @torch.inference_mode()
     def denoise(self, x: Tensor, sigma: float, guide: Tensor | None = None) -> Tensor:
-        """See :meth:`Prior.denoise`; ``guide`` is ``(slices, guides, height, width)`` in the card's quantity."""
+        """See :meth:`Prior.denoise`; ``guide`` is ``(slices, guides, height, width)`` in the card's quantity.
+
+        A graph is kept only where ``x`` asks for its gradient.
+        """
+        with torch.inference_mode(not x.requires_grad):
+            return self._denoise(x, sigma, guide)
+
+    def _denoise(self, x: Tensor, sigma: float, guide: Tensor | None) -> Tensor:
         scale, offset = self.card.scale, self.card.offset
         level = torch.tensor([sigma / scale], dtype=torch.float32, device=x.device)
         noisy = (x - offset) / scale

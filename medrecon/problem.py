@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import inf, log
 
@@ -17,7 +17,7 @@ from medrecon.noise import KeyedNoise
 from medrecon.physics.linop import Composition, Diagonal, LinearOperator
 from medrecon.physics.noise import NoiseModel
 from medrecon.prior import NetworkPrior, Prior
-from medrecon.regularisers import Bounds, Regulariser, TotalVariation
+from medrecon.regularisers import Bounds, Regulariser, TotalVariation, regularisers
 
 _BACKGROUND_FRACTION = 0.08  # of the prior's unit: what lies nearer to the background counts as empty
 _REGION_MARGIN = 6  # pixels around the object that the prior still sees
@@ -130,6 +130,8 @@ class System:
     regulariser: Regulariser | None = None
     start: Tensor | None = None
     slice_batch: int = 8
+    turned: bool = False
+    """Whether its slices lie along another axis than those of the problem; then no orientation is asked of them."""
     cache: dict = field(default_factory=dict)
 
     def to_quantity(self, x: Tensor) -> Tensor:
@@ -187,6 +189,10 @@ class System:
         """Total variation on this grid."""
         return TotalVariation(self.geometry.shape, self.geometry.spacing, axes)
 
+    def penalty(self, name: str, axes: tuple[int, ...]) -> Regulariser:
+        """The regulariser called ``name`` on this grid, along these axes."""
+        return regularisers.get(name)(self.geometry.shape, self.geometry.spacing, axes)
+
     def bounds(self) -> list[Regulariser]:
         """The lower bound as a regulariser; empty where there is none."""
         return [] if self.lower is None else [Bounds(self.geometry.shape, self.lower)]
@@ -223,6 +229,8 @@ class System:
     def _flips(self) -> list[int]:
         """Slice axes (1 = height, 2 = width of ``(slices, h, w)``) to flip to the prior's orientation."""
         assert self.prior is not None
+        if self.turned:
+            return []
         wanted, found = self.prior.card.orientation, self.geometry.orientation
         opposite = dict(zip("RLAPSI", "LRPAIS", strict=True))
         pairs = ((2, wanted[0], found[0]), (1, wanted[1], found[1]))
@@ -234,6 +242,26 @@ class System:
                 expected=f"{wanted}, or that mirrored",
             )
         return [axis for axis, want, have in pairs if opposite[want] == have]
+
+    def across(self, axis: int) -> System:
+        """The same with ``axis`` and z exchanged, so that the prior sees slices of another direction.
+
+        For :meth:`denoise` of volumes that were exchanged alike. Raises UsageError unless voxels are cubes.
+        """
+        spacing = self.geometry.spacing
+        if max(spacing) > 1.01 * min(spacing):
+            raise UsageError(
+                "slices of other directions need voxels of equal sides",
+                found=" x ".join(f"{size:.3g}" for size in spacing) + " mm",
+                hint="Reconstruct on an isotropic grid, or set directions to 0 alone.",
+            )
+        if axis == 0:
+            return self
+        order = [axis if i == 0 else 0 if i == axis else i for i in range(3)]
+        shape = tuple(self.geometry.shape[i] for i in order)
+        start = None if self.start is None else self.start.transpose(0, axis)
+        grid = Geometry.from_spacing(shape, spacing)  # type: ignore[arg-type]
+        return replace(self, geometry=grid, start=start, turned=True)
 
     def denoise(self, x: Tensor, sigma: float, guide: Tensor | None = None, mirrors: int = 1) -> Tensor:
         """The prior's estimate of the clean volume ``(z, y, x)``, slice by slice; all in internal units.
@@ -257,19 +285,45 @@ class System:
             )
         rows, columns = self.region
         clean = torch.full_like(x, self._background)
-        guides = self.prior.guides if isinstance(self.prior, NetworkPrior) else 0
         for first in range(0, x.shape[0], self.slice_batch):
-            last = min(first + self.slice_batch, x.shape[0])
-            noisy = self._for_prior(x[first:last, rows, columns])
-            stack = None
-            if guides:
-                stack = self._guide_slices(self.start if guide is None else guide, first, last, guides)
-            answers = [self._ask(noisy.flip(axes), sigma, stack, axes).flip(axes) for axes in _MIRRORS[:mirrors]]
-            clean[first:last, rows, columns] = self._from_prior(sum(answers[1:], answers[0]) / len(answers))
+            part = slice(first, first + self.slice_batch)
+            clean[part, rows, columns] = self._denoise_slices(x[part, rows, columns], first, sigma, guide, mirrors)
         finite = torch.isfinite(clean).all(dim=2).all(dim=1)
         if not bool(finite.all()):
             raise NonFinite("the prior returned NaN or infinity", where=f"slice {int((~finite).nonzero()[0])}")
         return clean
+
+    def denoise_vjp(self, x: Tensor, sigma: float, cotangent: Tensor) -> Tensor:
+        """``J' v`` with J the derivative of :meth:`denoise` at ``x``; the graph of a few slices at a time is held.
+
+        Raises UsageError for a prior that cannot be differentiated.
+        """
+        rows, columns = self.region
+        product = torch.zeros_like(x)
+        for first in range(0, x.shape[0], self.slice_batch):
+            part = slice(first, first + self.slice_batch)
+            noisy = x[part, rows, columns].detach().requires_grad_()
+            with torch.enable_grad():
+                estimate = self._denoise_slices(noisy, first, sigma)
+            if not estimate.requires_grad:
+                raise UsageError(
+                    "this method differentiates the prior, and this one cannot be",
+                    where=self.prior.card.name,  # type: ignore[union-attr]
+                    hint="Methods that do not: dds, posterior, pnp.",
+                )
+            (product[part, rows, columns],) = torch.autograd.grad(estimate, noisy, cotangent[part, rows, columns])
+        return product
+
+    def _denoise_slices(
+        self, slices: Tensor, first: int, sigma: float, guide: Tensor | None = None, mirrors: int = 1
+    ) -> Tensor:
+        """Slices of the region, from slice ``first`` of the volume on, in internal units."""
+        noisy, stack = self._for_prior(slices), None
+        guides = self.prior.guides if isinstance(self.prior, NetworkPrior) else 0
+        if guides:
+            stack = self._guide_slices(self.start if guide is None else guide, first, first + len(slices), guides)
+        answers = [self._ask(noisy.flip(axes), sigma, stack, axes).flip(axes) for axes in _MIRRORS[:mirrors]]
+        return self._from_prior(sum(answers[1:], answers[0]) / len(answers))
 
     def _ask(self, noisy: Tensor, sigma: float, guide: Tensor | None, axes: tuple[int, ...]) -> Tensor:
         assert self.prior is not None
@@ -277,6 +331,25 @@ class System:
         if isinstance(self.prior, NetworkPrior):
             return self.prior.denoise(noisy, level, None if guide is None else guide.flip(axes))
         return self.prior.denoise(noisy, level)
+
+    def prior_error(self, sigma: float) -> float:
+        """Root-mean-square error of the prior at a level, from its validation; in internal units."""
+        card = self.prior.card  # type: ignore[union-attr]
+        return self.prior.rms_error(sigma * card.scale) / card.scale  # type: ignore[union-attr]
+
+    @cached_property
+    def slice_axis(self) -> int | None:
+        """Axis of the data that runs along the slices; None where the data mix slices."""
+        slices = self.geometry.shape[0]
+        if self.op.couples_slices or slices == 1:
+            return None
+        probe = torch.zeros_like(self.back_projection)
+        probe[0] = 1.0
+        seen = self.op(probe) != 0
+        for axis, size in enumerate(seen.shape):
+            if size == slices and not bool(seen.narrow(axis, 1, slices - 1).any()):
+                return axis
+        return None
 
     def _for_prior(self, slices: Tensor) -> Tensor:
         card = self.prior.card  # type: ignore[union-attr]

@@ -142,6 +142,64 @@ class SquaredDifferences(GradientPenalty):
         return v / (1 + step)
 
 
+class _WithoutMean(LinearOperator):
+    """Takes the mean slice away: a projection."""
+
+    def __init__(self, shape: tuple[int, int, int]) -> None:
+        self.domain = self.range = Space(shape)
+
+    def _forward(self, x: Tensor) -> Tensor:
+        return x - x.mean(dim=0)
+
+    def _adjoint(self, y: Tensor) -> Tensor:
+        return self._forward(y)
+
+
+@regularisers.register("low-rank")
+class LowRank(Regulariser):
+    """Nuclear norm of the slices as rows of a matrix: slices that differ from their mean by mixtures of a few images.
+
+    ``sqrt(pixels)`` times the sum of singular values of what is left without the mean slice, pixels being those of one
+    slice: the threshold of the proximal map is then, like that of the penalties on gradients, in units of voxel values
+    (Cai, Candes and Shen 2010, theorem 2.1). Singular vectors come from the small ``(slices, slices)`` matrix, in
+    double precision.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        spacing: tuple[float, float, float] = (1.0, 1.0, 1.0),
+        axes: tuple[int, ...] = (0,),
+    ) -> None:
+        if axes != (0,):
+            raise UsageError("low rank is a property along z", found=f"axes {axes}", expected="axes (0,)")
+        self.K = _WithoutMean(shape)
+        self._unit = (shape[1] * shape[2]) ** 0.5
+
+    def K_gram(self, x: Tensor) -> Tensor:  # noqa: N802
+        """Projections are their own squares."""
+        return self.K(x)
+
+    def value(self, x: Tensor) -> float:
+        """Scaled nuclear norm."""
+        values, _ = _row_spectrum(self.K(x))
+        return self._unit * float(values.sum())
+
+    def prox(self, v: Tensor, step: float) -> Tensor:
+        """Shrinks every singular value by ``sqrt(pixels) * step``."""
+        values, vectors = _row_spectrum(v)
+        kept = (values - self._unit * step).clamp_min(0) / values.clamp_min(torch.finfo(values.dtype).tiny)
+        mixing = (vectors * kept) @ vectors.T
+        return torch.tensordot(mixing.to(v.dtype), v, dims=1)
+
+
+def _row_spectrum(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Singular values of ``x`` with its slices as rows, and the vectors that mix slices; float64."""
+    rows = x.reshape(x.shape[0], -1).double()
+    squares, vectors = torch.linalg.eigh(rows @ rows.T)
+    return squares.clamp_min(0).sqrt(), vectors
+
+
 @regularisers.register("bounds")
 class Bounds(Regulariser):
     """Indicator of ``low <= x <= high``: zero inside, infinite outside."""

@@ -45,6 +45,5 @@ def vp_schedule(sigma_max: float, sigma_min: float, steps: int) -> np.ndarray:
 @schedules.register("flow")
 def flow_schedule(sigma_max: float, sigma_min: float, steps: int) -> np.ndarray:
     """Equidistant times of a rectified flow ``(1 - t) x + t n``, whose level is ``t / (1 - t)`` (Liu et al. 2023)."""
-    ends = np.array([sigma_max, sigma_min])
-    time = np.linspace(*(ends / (1 + ends)), steps)
+    time = np.linspace(sigma_max / (1 + sigma_max), sigma_min / (1 + sigma_min), steps)
     return time / (1 - time)

@@ -11,7 +11,16 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
-from medrecon.regularisers import Bounds, Huber, Regulariser, SquaredDifferences, TotalVariation, regularisers
+from medrecon.errors import UsageError
+from medrecon.regularisers import (
+    Bounds,
+    Huber,
+    LowRank,
+    Regulariser,
+    SquaredDifferences,
+    TotalVariation,
+    regularisers,
+)
 
 SHAPE = (3, 4, 5)
 
@@ -108,6 +117,22 @@ def test_bounds(low: float | None, high: float | None):
     assert term.value(inside) == 0.0
     assert term.value(v) == float("inf")
     assert torch.equal(term.K_gram(v), v)
+
+
+def test_low_rank_is_the_nuclear_norm_without_the_mean():
+    """Value and proximal map by a singular value decomposition; the mean slice costs nothing."""
+    term, x = LowRank(SHAPE), noise()
+    rows = (x - x.mean(dim=0)).reshape(3, -1)
+    left, values, right = torch.linalg.svd(rows.double(), full_matrices=False)
+    unit = 20**0.5
+    assert term.value(x + noise(SHAPE[1:], 5)) == pytest.approx(unit * float(values.sum()), rel=1e-5)
+    step = 1.05 * float(values[1]) / unit
+    expected = (left * (values - unit * step).clamp_min(0)) @ right
+    found = term.prox(rows.reshape(SHAPE), step).reshape(3, -1)
+    torch.testing.assert_close(found.double(), expected, atol=1e-5, rtol=0)
+    assert torch.linalg.matrix_rank(found, atol=1e-4) == 1
+    with pytest.raises(UsageError, match="along z"):
+        LowRank(SHAPE, axes=(0, 1, 2))
 
 
 def build(name: str) -> Regulariser:

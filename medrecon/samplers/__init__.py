@@ -1,6 +1,20 @@
 """Methods behind ``reconstruct``: importing this package registers them all."""
 
-from medrecon.samplers import asd_pocs, cg_sense, cgls, direct, l1_wavelet, mbir, sirt, tv, x0_loop, zero_filled
+from medrecon.samplers import (
+    asd_pocs,
+    cg_sense,
+    cgls,
+    direct,
+    l1_wavelet,
+    mbir,
+    perturb,
+    presets,
+    red_diff,
+    sirt,
+    tv,
+    x0_loop,
+    zero_filled,
+)
 from medrecon.samplers.base import Sampler, State, samplers
 
 __all__ = [
@@ -12,6 +26,9 @@ __all__ = [
     "direct",
     "l1_wavelet",
     "mbir",
+    "perturb",
+    "presets",
+    "red_diff",
     "samplers",
     "sirt",
     "tv",

@@ -13,7 +13,7 @@ with n fresh noise, correlated along z, and e the noise that the denoiser saw. P
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -24,13 +24,16 @@ from medrecon.problem import System
 from medrecon.registry import unknown_name
 from medrecon.regularisers import check_axes
 from medrecon.samplers.base import Sampler, State, samplers
+from medrecon.samplers.guidance import pseudo_inverse_guidance, residual_gradient
 from medrecon.samplers.steppers import Place, Stepper, steppers
 from medrecon.schedules import schedules
 from medrecon.solvers import SplitState, admm, cg, least_squares_gram
 
 _INITIAL_STEP = 0  # noise key of the first volume; the loop's steps count from 1
+_PENALTIES = ["tv", "huber", "l2", "low-rank"]
 _MEMORY = "memory_"  # before the names of what the stepper remembers
 _THRESHOLD = 0.05  # weight / rho of total variation in a proximal step, which is ended early
+_DIFFERENTIATING = ("pseudo-inverse", "gradient")  # data steps that evaluate the prior once more
 _KRYLOV_RHO = 0.025  # the published rho = 10 over ||A'A|| = 390 of the published operator
 
 
@@ -45,7 +48,9 @@ class X0Loop(Sampler):
     stepper: str = "ddim"  # rule for the step from one level to the next
     eta: float = 0.0  # share of fresh noise
     noise_scale: float = 0.0  # 0: no noise is put back (annealed plug and play); 1: as much as the next level has
-    data_step: str = "proximal"  # or "krylov" (a few CG steps on the data alone), "range" (fit the data exactly)
+    data_step: str = "proximal"  # or "krylov" (a few CG steps on the data alone), "range" (fit the data exactly),
+    # or through the derivative of the prior: "pseudo-inverse" (PiGDM), "gradient" (DPS)
+    zeta: float = 0.04  # length of a step of "gradient"
     effective_noise: bool = False  # e from the fitted volume instead of the denoised one (DiffPIR)
     trust: float = 1.0  # r = trust * s, or trust * (the prior's error at s)
     error: str = "level"  # "level": r follows s; "matched": r follows the prior's validated error
@@ -54,6 +59,9 @@ class X0Loop(Sampler):
     cg_iterations: int = 10
     tv: float = 2.0  # weight of the model prior, in units of the error of a datum, as in `tv`
     tv_axes: tuple[int, ...] = (0, 1, 2)
+    penalty: str = "tv"  # the model prior: or "huber", "l2", or "low-rank" (along z)
+    guided: bool = True  # whether a prior that was trained with a guide gets one
+    directions: tuple[int, ...] = (0,)  # axes along which the prior takes its slices, in turns; 0 is z
     correlation_mm: float = 6.0  # of the fresh noise along z
     model_error: float = 0.01  # of the forward model, relative to the data, added to the noise
     renew_guide: bool = False  # guide the prior by the fitted volume of the last step instead of by the start
@@ -63,16 +71,23 @@ class X0Loop(Sampler):
 
     def __post_init__(self) -> None:
         for name, value, known in (
-            ("data step", self.data_step, ["proximal", "krylov", "range"]),
+            ("data step", self.data_step, ["proximal", "krylov", "range", *_DIFFERENTIATING]),
             ("error", self.error, ["level", "matched"]),
             ("schedule", self.schedule, schedules.names()),
             ("stepper", self.stepper, steppers.names()),
+            ("penalty", self.penalty, _PENALTIES),
         ):
             if value not in known:
                 raise unknown_name(name, value, known)
         check_axes(self.tv_axes)
+        check_axes(self.directions)
         if self.eta > 1:
             raise UsageError("eta is a share: at most 1", found=self.eta)
+        if self.data_step in _DIFFERENTIATING and (self.directions != (0,) or self.mirrors > 1):
+            raise UsageError(
+                f"data step {self.data_step} takes slices along z, and no mirror images",
+                found=f"directions {self.directions}, mirrors {self.mirrors}",
+            )
         if self._stepper.deterministic and self.eta > 0:
             raise UsageError(f"stepper {self.stepper} takes no fresh noise", found=f"eta {self.eta}", expected="eta 0")
         if self.mirrors not in (1, 2, 4):
@@ -88,8 +103,10 @@ class X0Loop(Sampler):
         return self.steps
 
     def evaluations(self) -> int:
-        """One per step and mirror image, and those of the stepper."""
-        return self.steps * self.mirrors + (self._stepper.extra_evaluations(self.steps) if self.noise_scale > 0 else 0)
+        """One per step and mirror image, those of the stepper, and those of data steps that differentiate the prior."""
+        fit = 1 if self.data_step in _DIFFERENTIATING else 0
+        extra = self._stepper.extra_evaluations(self.steps) if self.noise_scale > 0 else 0
+        return self.steps * (self.mirrors + fit) + extra * (self.mirrors + fit * self.effective_noise)
 
     @property
     def _stepper(self) -> Stepper:
@@ -114,20 +131,21 @@ class X0Loop(Sampler):
         return State(0, clean, tensors)
 
     def _terms(self, system: System) -> list:
-        return [] if self.tv == 0 else [system.total_variation(self.tv_axes), *system.bounds()]
+        return [] if self.tv == 0 else [system.penalty(self.penalty, self.tv_axes), *system.bounds()]
 
     def _noise(self, system: System, noise: KeyedNoise, step: int) -> Tensor:
         if self.noise_scale == 0:
             return torch.zeros(())
-        correlation = self.correlation_mm / system.geometry.spacing[0]
+        # Slices of other directions would show noise that is correlated along z as streaks
+        correlation = self.correlation_mm / system.geometry.spacing[0] if self.directions == (0,) else 0.0
         return noise.volume(step, system.geometry.shape, correlation)
 
     def step(self, system: System, state: State, noise: KeyedNoise) -> State:
         """One pass of the loop."""
         levels = self.levels()
         sigma, x = levels[state.step], state.tensors["x"]
-        clean = system.denoise(x, sigma, state.estimate if self.renew_guide else None, self.mirrors)
-        fitted, splits = self._fit(system, clean, sigma, state)
+        clean = self._denoise(system, x, sigma, state)
+        fitted, splits = self._fit(system, x, clean, sigma, state)
         noisy, memory = fitted, dict[str, Tensor]()
         if self.noise_scale > 0 and state.step + 1 < self.steps:
             noisy, memory = self._next(system, state, clean, fitted, noise)
@@ -139,6 +157,20 @@ class X0Loop(Sampler):
             data_change=float(torch.linalg.vector_norm(fitted - clean)) / clean.numel() ** 0.5,
         )
 
+    def _denoise(self, system: System, x: Tensor, sigma: float, state: State) -> Tensor:
+        """By the prior, slices taken along the direction whose turn it is (Lee et al. 2023, TPDM, with one prior)."""
+        guide = state.estimate if self.renew_guide and self.guided else None
+        system = self._asked(system)
+        axis = self.directions[state.step % len(self.directions)]
+        if self.directions == (0,):
+            return system.denoise(x, sigma, guide, self.mirrors)
+        guide = None if guide is None else guide.transpose(0, axis)
+        return system.across(axis).denoise(x.transpose(0, axis), sigma, guide, self.mirrors).transpose(0, axis)
+
+    def _asked(self, system: System) -> System:
+        """As the prior is to see it."""
+        return system if self.guided else replace(system, start=None)
+
     def _next(
         self, system: System, state: State, clean: Tensor, fitted: Tensor, noise: KeyedNoise
     ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -147,15 +179,15 @@ class X0Loop(Sampler):
         The stepper follows the fitted volumes where e is theirs; else the denoised ones, and what the data changed
         comes on top.
         """
-        stepper, levels, guide = self._stepper, self.levels(), state.estimate if self.renew_guide else None
+        stepper, levels = self._stepper, self.levels()
         sigma, following = levels[state.step], levels[state.step + 1]
         share = stepper.fresh_share(self.eta, sigma, following)
         place = Place(levels[: state.step + 1], following, following * (1 - share**2) ** 0.5)
         memory = {name.removeprefix(_MEMORY): t for name, t in state.tensors.items() if name.startswith(_MEMORY)}
 
         def evaluate(x: Tensor, level: float) -> Tensor:
-            again = system.denoise(x, level, guide)
-            return self._fit(system, again, level, state)[0] if self.effective_noise else again
+            again = self._denoise(system, x, level, state)
+            return self._fit(system, x, again, level, state)[0] if self.effective_noise else again
 
         known = fitted if self.effective_noise else clean
         x = stepper.corrected(state.tensors["x"], known, place, memory)
@@ -166,7 +198,9 @@ class X0Loop(Sampler):
         noisy = torch.lerp(fitted, noisy, self.noise_scale)
         return noisy, {_MEMORY + name: tensor for name, tensor in memory.items()}
 
-    def _fit(self, system: System, clean: Tensor, sigma: float, state: State) -> tuple[Tensor, dict[str, Tensor]]:
+    def _fit(
+        self, system: System, x: Tensor, clean: Tensor, sigma: float, state: State
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         if self.data_step == "krylov":
             return self._krylov(system, clean, state)
         if self.data_step == "range":
@@ -175,8 +209,16 @@ class X0Loop(Sampler):
             gram = least_squares_gram(system.op, 1e-6)
             fitted = clean + cg(gram, system.op.adjoint(missing), max_iterations=self.cg_iterations).x
             return (fitted if system.lower is None else fitted.clamp_min(system.lower)), {}
-        radius = self.trust * (sigma if self.error == "level" else self._matched(system, sigma))
+        radius = self.trust * (sigma if self.error == "level" else system.prior_error(sigma))
         error = system.data_error(self.model_error)
+        if self.data_step in _DIFFERENTIATING:
+            if self.data_step == "gradient":
+                fitted = clean + self.zeta * residual_gradient(self._asked(system), x, clean, sigma)
+            else:
+                fitted = clean + pseudo_inverse_guidance(
+                    self._asked(system), x, clean, sigma, radius, error, self.cg_iterations
+                )
+            return (fitted if system.lower is None else fitted.clamp_min(system.lower)), {}
         damping = torch.full_like(clean, (error / radius) ** 2)
         if self.empty > 0:
             damping.masked_fill_(system.empty(clean), (error / self.empty) ** 2)
@@ -201,7 +243,7 @@ class X0Loop(Sampler):
 
         Chung et al. 2024 (DDS), section 3.3 and algorithm 3; weights relative to ``||A|| = 1``.
         """
-        terms = [] if self.tv == 0 else [system.total_variation(self.tv_axes)]
+        terms = [] if self.tv == 0 else [system.penalty(self.penalty, self.tv_axes)]
         rho = _KRYLOV_RHO
         result = admm(
             least_squares_gram(system.op),
@@ -218,10 +260,6 @@ class X0Loop(Sampler):
         )
         fitted = result.x if system.lower is None else result.x.clamp_min(system.lower)
         return fitted, result.state.to_tensors()
-
-    def _matched(self, system: System, sigma: float) -> float:
-        card = system.prior.card  # type: ignore[union-attr]
-        return system.prior.rms_error(sigma * card.scale) / card.scale  # type: ignore[union-attr]
 
 
 @samplers.register("pnp", family="diffusion")

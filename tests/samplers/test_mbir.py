@@ -23,8 +23,6 @@ from medrecon.problem import System
 from medrecon.samplers.mbir import DiffusionMBIR
 from medrecon.samplers.published_mbir import CircularTV, chunk_mean, from_published, published_norm
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 SHAPE = (5, 8, 7)
 NOISE = KeyedNoise(4)
 SHRINK = FunctionPrior(lambda x, sigma: x * 0.3 / (0.3 + sigma**2))

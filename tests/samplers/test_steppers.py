@@ -23,8 +23,6 @@ from medrecon.noise import KeyedNoise
 from medrecon.samplers.steppers import Place, exponential_weights, plain_weights, steppers
 from medrecon.schedules import schedules
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 VARIANCES = torch.tensor([0.01, 0.25, 4.0], dtype=torch.float64)
 HIGH, LOW = 2.0, 0.1
 ORDERS = {"ddim": 1, "dpm++2m": 2, "dpm++3m": 3, "sde-dpm++2m": 2, "unipc": 3, "heun": 2, "ipndm": 4}
