@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import cached_property, partial
 from itertools import pairwise
 from typing import Protocol
 
@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from medrecon.errors import MissingDependency, UsageError
+from medrecon.errors import InputError, MissingDependency, UsageError
 from medrecon.physics.cone_geometry import ConeGeometry
+from medrecon.physics.ct import spread_views
 from medrecon.physics.linop import LinearOperator, Space, operators
 from medrecon.physics.threads import has_numba, run_tasks
 
@@ -53,8 +54,6 @@ class ConeOperator(LinearOperator):
         Without numba.
     """
 
-    direct_method = "fdk"
-
     def __init__(self, geometry: ConeGeometry, backend: str = "auto") -> None:
         if backend not in BACKENDS:
             raise UsageError("unknown cone-beam backend", found=repr(backend), expected=" | ".join(BACKENDS))
@@ -65,6 +64,7 @@ class ConeOperator(LinearOperator):
         self.domain = Space(geometry.shape)
         self.range = Space(geometry.data_shape)
         self._made: Projector | None = None
+        self._subsets: dict[int, list[tuple[list[int], ConeOperator]]] = {}
 
     @property
     def _projector(self) -> Projector:
@@ -88,6 +88,23 @@ class ConeOperator(LinearOperator):
         from medrecon.physics.fdk import fdk
 
         return fdk(self.geometry, y, filter, cutoff)
+
+    @cached_property
+    def direct_method(self) -> str | None:
+        """``"fdk"`` where the source runs on a circle; None for other scans, which have no direct inverse."""
+        try:
+            self.geometry.central_fan()
+        except InputError:
+            return None
+        return "fdk"
+
+    def view_subsets(self, count: int) -> list[tuple[list[int], ConeOperator]]:
+        """At most ``count`` disjoint subsets of views, as those of a slice-by-slice operator."""
+        n = min(count, self.geometry.n_views)
+        if n not in self._subsets:
+            groups = spread_views(self.geometry.angles, n)
+            self._subsets[n] = [(g, ConeOperator(self.geometry.select(g), self.backend)) for g in groups]
+        return self._subsets[n]
 
     def __repr__(self) -> str:
         return f"ConeOperator({self.geometry.kind}, {self.domain.shape} -> {self.range.shape}, {self.backend})"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -119,14 +121,19 @@ class CTOperator(LinearOperator):
         """
         n = min(count, self.geometry.n_views)
         if n not in self._subsets:
-            by_angle = sorted(range(self.geometry.n_views), key=lambda view: self.geometry.angles[view] % math.pi)
-            order = sorted(range(n), key=lambda k: k * 0.6180339887498949 % 1)
-            groups = [sorted(by_angle[start::n]) for start in order]
+            groups = spread_views(self.geometry.angles, n)
             self._subsets[n] = [(g, CTOperator(self.geometry.with_views(g), self.backend)) for g in groups]
         return self._subsets[n]
 
     def __repr__(self) -> str:
         return f"CTOperator({self.geometry.kind}, {self.domain.shape} -> {self.range.shape}, {self.backend})"
+
+
+def spread_views(angles: Sequence[float] | np.ndarray, count: int) -> list[list[int]]:
+    """Indices of all views in ``count`` groups that each cover the arc; groups that follow each other lie far apart."""
+    by_angle = sorted(range(len(angles)), key=lambda view: angles[view] % math.pi)
+    order = sorted(range(count), key=lambda k: k * 0.6180339887498949 % 1)
+    return [sorted(by_angle[start::count]) for start in order]
 
 
 def slices_innermost(x: Tensor) -> Tensor:
