@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -166,3 +170,25 @@ def test_plot_shows_source_and_detector():
     figure = SCANS["helical curved"](16).plot()
     assert len(figure.axes) == 2
     assert "from the feet" in figure.axes[1].get_title()
+
+
+@pytest.mark.slow
+def test_machines_without_avx2_give_the_same():
+    """The element-wise way of the vector kernels, compiled for a plain processor in a process of its own."""
+    code = """
+import torch
+from medrecon.physics.cone import ConeOperator
+from medrecon.physics.cone_geometry import ConeGeometry
+g = ConeGeometry.circular((24, 20, 22), (2.0, 3.0, 3.0), 6, source_origin=200.0, source_detector=300.0)
+x = torch.zeros(g.shape)
+x[1:-1, 1:-1, 1:-1] = torch.rand((22, 18, 20))
+fast, general = ConeOperator(g), ConeOperator(g, "general")
+y = torch.rand(g.data_shape)
+gap = (fast(x) - general(x)).norm() / general(x).norm()
+back = ((fast.adjoint(y) - general.adjoint(y))[1:-1, 1:-1, 1:-1]).norm() / general.adjoint(y).norm()
+assert max(gap, back) < 2e-5, (gap, back)
+"""
+    root = Path(__file__).parents[2]
+    for name in ("generic", "haswell"):
+        environment = os.environ | {"NUMBA_CPU_NAME": name, "NUMBA_CACHE_DIR": ""}
+        subprocess.run([sys.executable, "-c", code], check=True, cwd=root, env=environment)
