@@ -42,9 +42,10 @@ def _places(builder: Any, first: Any, step: Any) -> tuple[Any, Any]:
 
 def _has_avx2() -> bool:
     """Whether the code that is generated may use AVX2: that of this machine, unless numba was told of another one."""
-    if config.CPU_FEATURES is not None:
-        return "+avx2" in str(config.CPU_FEATURES)
-    if config.CPU_NAME not in (None, "", llvm.get_host_cpu_name()):
+    features, name = getattr(config, "CPU_FEATURES", None), getattr(config, "CPU_NAME", None)
+    if features is not None:
+        return "+avx2" in str(features)
+    if name not in (None, "", llvm.get_host_cpu_name()):
         return False
     return bool(llvm.get_host_cpu_features().get("avx2", False))
 

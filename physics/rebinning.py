@@ -1,9 +1,9 @@
 r"""Single-slice rebinning: helical cone-beam data as one full-turn fan beam for every slice.
 
-A slice at height ``z`` gets, from every angle, the view whose source is nearest to it, and of that view the oblique rays
-that cross the slice where they are nearest to the axis. With :math:`a` the distance from the source to that point as
-seen along z, :math:`r` that to the detector, and :math:`\Delta z` the height of the slice above the source, such a ray
-meets the detector at the height :math:`v = \Delta z\, r / a`, and its integral counts :math:`r / \sqrt{r^2 + v^2}`.
+A slice at height ``z`` gets, from every angle, the view whose source is nearest to it, and of that view the oblique
+rays that cross the slice where they are nearest to the axis. With :math:`a` the distance from the source to that point
+as seen along z, :math:`r` that to the detector, and :math:`\Delta z` the height of the slice above the source, such a
+ray meets the detector at the height :math:`v = \Delta z\, r / a`, and its integral counts :math:`r / \sqrt{r^2 + v^2}`.
 Where the detector is high enough for it, neighbouring turns are blended. The approximation is good for small cone
 angles; iterative methods take the helix as it is.
 
