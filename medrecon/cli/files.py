@@ -90,6 +90,8 @@ def _scan_info(scan: Scan) -> dict[str, object]:
     note = describe_simulation(scan)
     if note:
         values["simulated"] = note
+    if notes := scan.meta.get("notes"):
+        values["notes"] = "; ".join(notes)
     if scan.modality == "ct":
         from medrecon.physics.cone_geometry import geometry_from_dict
 
