@@ -30,6 +30,7 @@ EXTRAS = {
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command("methods", short_help="List the methods of reconstruction.")(methods)
+    app.command("corrections", short_help="List the corrections of CT scans.")(list_corrections)
     group = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
     group.command("list")(priors_list)
     group.command("show")(priors_show)
@@ -76,6 +77,17 @@ def methods(
             [(str(r["name"]), str(r["family"]), str(r["summary"])) for r in rows], ("method", "family", "what")
         )
     )
+
+
+def list_corrections(as_json: options.Json = False) -> None:
+    """List the corrections that `recon --correct NAME[=VALUE]` makes to a CT scan, in the order given."""
+    from medrecon.corrections import corrections
+
+    rows = [(entry.name, entry.summary) for entry in corrections]
+    if as_json:
+        console.result_json({"corrections": [{"name": name, "summary": summary} for name, summary in rows]})
+        return
+    console.result(console.table(rows, ("correction", "what")))
 
 
 def _summary(entry: Entry) -> str:

@@ -73,10 +73,14 @@ class Job:
     # --- parts ------------------------------------------------------------------------------------------------
     def scan(self) -> Scan | KSpace:
         """The measured data, those of the previewed slices where one is asked for."""
+        from medrecon.corrections import corrected
         from medrecon.data import read_scan
+        from medrecon.data.reading import naming
         from medrecon.scans import cut_slices
 
         scan = read_scan(self.data)
+        with naming(self.data.name):
+            scan = corrected(scan, self.config.correct or (), self.config.views)
         if self.preview is None:
             return scan
         slices = scan.volume_geometry.shape[0]
@@ -204,12 +208,16 @@ class Job:
         prior = ready.prior if result.provenance.get("prior") else None
         words, noise = measured_in_words(scan), noise_of(scan)
         part = "" if self.preview is None else f", preview of slice {self.preview}"
-        data = {
+        data: dict[str, object] = {
             "title": f"{self.data.name}: {words}{part}",
             "modality": scan.modality,
             "shape": scan.data.shape,
             "note": describe_simulation(scan),
         }
+        if self.config.correct or self.config.views:
+            data |= {"corrections": self.config.correct or [], "views": self.config.views}
+        if scan.meta.get("notes"):
+            data["notes"] = scan.meta["notes"]
         return describe_run(
             inputs=[self.data],
             weights=running.prior_file(prior, self.config.prior),
