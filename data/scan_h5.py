@@ -178,6 +178,9 @@ def check_ct(data: np.ndarray, geometry: Mapping[str, object], grid: Geometry, w
             where=where,
             found=f"data of shape {data.shape}",
             expected=f"{parsed.data_shape} (views, rows, columns)",
+            hint="The axes are exchanged: transpose the data."
+            if sorted(parsed.data_shape) == sorted(data.shape)
+            else None,
         )
     if tuple(parsed.shape) != grid.shape or not np.allclose(parsed.spacing, grid.spacing, rtol=1e-5):
         raise InputError(

@@ -155,6 +155,7 @@ class Job:
     def execute(self, *, resume: bool = False) -> dict[str, object]:
         """Reconstruct and write everything; returns the summary of the run."""
         from medrecon.data import write
+        from medrecon.mismatch import warnings_of
         from medrecon.report import write_report
 
         config, beside = self.config, Beside(self.output)
@@ -170,6 +171,13 @@ class Job:
             checkpoint=None if self.preview is not None else beside.checkpoint,
         )
         record = self._record(ready, result)
+        doubts = warnings_of(
+            ready.scan, float(str(result.assessment["discrepancy"])), noise_known=ready.problem.noise_model is not None
+        )
+        for doubt in doubts:
+            console.remark(f"warning: {doubt}")
+        if doubts:
+            record["warnings"] = doubts
         volumes = {"result": result.volume, "baseline": result.baseline, "spread": result.spread}
         files = {"result": self.output, "baseline": beside.named("baseline"), "spread": beside.named("spread")}
         record["beside"] = {name: files[name].name for name in ("baseline", "spread") if volumes[name] is not None}
@@ -196,6 +204,7 @@ class Job:
             "baseline_method": result.baseline_method,
             "noise_known": ready.problem.noise_model is not None,
             "seconds": _seconds(result),
+            **({"warnings": doubts} if doubts else {}),
         }
 
     def _record(self, ready: Prepared, result: Result) -> dict[str, object]:
