@@ -165,19 +165,20 @@ def check_ct(data: np.ndarray, geometry: Mapping[str, object], grid: Geometry, w
             "the number of angles is not the number of views",
             where=where,
             found=f"{views} angles and data of shape {data.shape}",
-            expected="data (views, rows, columns) with one angle per view",
+            expected="data (views, slices, columns), of a cone beam (views, rows, columns), with one angle per view",
         )
     try:
         with naming(where):
             parsed = geometry_from_dict(dict(geometry))
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"/geometry cannot be used: {error}", where=where, hint="See docs/scan-h5.md.") from error
+    lines = "rows" if str(geometry.get("kind")).startswith("cone") else "slices"
     if parsed.data_shape != data.shape:
         raise InputError(
             "the data do not fit the geometry",
             where=where,
             found=f"data of shape {data.shape}",
-            expected=f"{parsed.data_shape} (views, rows, columns)",
+            expected="{} views, {} {}, {} columns".format(*parsed.data_shape[:2], lines, parsed.columns),
             hint="The axes are exchanged: transpose the data."
             if sorted(parsed.data_shape) == sorted(data.shape)
             else None,
