@@ -4,7 +4,23 @@ To add a format, write one module with `reader` or `writer` from `medrecon.data.
 of the imports is the order of sniffing.
 """
 
-from medrecon.data import dicom, h5_volume, nifti, scan_h5  # noqa: F401  (registers the formats)
+from medrecon.data import dicom_ct_pd  # noqa: F401  (registers the formats; before dicom, whose files these are too)
+
+# isort: split
+from medrecon.data import (  # noqa: F401
+    data_exchange,
+    dicom,
+    h5_volume,
+    htc2022,
+    nifti,
+    nikon,
+    nxtomo,
+    rtk_files,
+    scan_h5,
+    skyscan,
+    tiff_stack,
+    walnut,
+)
 from medrecon.data.formats import read, read_scan, read_volume, readers, sniff, write, writers
 from medrecon.data.scan import Scan
 from medrecon.data.volume import Geometry, Volume

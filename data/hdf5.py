@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,13 +30,16 @@ _LONGEST_TEXT = 16 << 20
 
 
 @contextmanager
-def open_input(path: str | Path, kind: str) -> Iterator[h5py.File]:
-    """Open a file for reading, every link in it checked; whatever HDF5 raises inside becomes CorruptInput."""
+def open_input(path: str | Path, kind: str, *, soft_links: bool = False) -> Iterator[h5py.File]:
+    """Open a file for reading, every link in it checked; whatever HDF5 raises inside becomes CorruptInput.
+
+    ``soft_links`` allows links within the file, which layouts of other makers use for second names.
+    """
     import h5py
 
     # No locking: the file is read only, and locks fail on many network file systems.
     with reading(path, kind), h5py.File(path, "r", locking=False) as file:
-        _check_links(file, Path(path).name)
+        _check_links(file, Path(path).name, soft_links)
         yield file
 
 
@@ -70,6 +73,19 @@ def peek(path: Path, head: bytes) -> dict[str, object] | None:
             return {"format": form if isinstance(form, str) else None, "names": list(file)[:_MOST_OBJECTS]}
     except (OSError, RuntimeError, ValueError, KeyError, TypeError):
         return {"format": None, "names": []}
+
+
+def groups_with(path: Path, names: Sequence[str]) -> list[str]:
+    """Groups at the root of a file that have one of these members; empty where it cannot be opened."""
+    import h5py
+
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            at_root = [n for n in list(file)[:_MOST_OBJECTS] if file.get(n, getlink=True).__class__ is h5py.HardLink]
+            groups = [n for n in at_root if isinstance(file[n], h5py.Group)]
+            return [n for n in groups if any(name in file[n] for name in names)]
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError):
+        return []
 
 
 def read_array(file: h5py.File, name: str, *, kinds: str, where: str, limits: Limits) -> np.ndarray:
@@ -163,7 +179,7 @@ def digest(arrays: Mapping[str, np.ndarray], facts: Mapping[str, object]) -> str
     return total.hexdigest()
 
 
-def _check_links(group: h5py.Group, where: str) -> None:
+def _check_links(group: h5py.Group, where: str, soft_links: bool) -> None:
     """Refuse links that lead elsewhere, and more objects than any of our files has."""
     import h5py
 
@@ -175,6 +191,8 @@ def _check_links(group: h5py.Group, where: str) -> None:
             if seen > _MOST_OBJECTS:
                 raise InputError("the file holds too many objects", where=where, expected=f"at most {_MOST_OBJECTS}")
             link = current.get(name, getlink=True)
+            if isinstance(link, h5py.SoftLink) and soft_links:
+                continue
             if isinstance(link, h5py.ExternalLink | h5py.SoftLink):
                 raise UnsafeInput(
                     f"{current.name.rstrip('/')}/{name} is a link to another place",

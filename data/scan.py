@@ -17,9 +17,11 @@ class Scan:
     Attributes
     ----------
     data
-        For ``modality="ct"``: line integrals (dimensionless), float32 ``(views, slices, columns)``.
+        For ``modality="ct"``: line integrals (dimensionless), float32 ``(views, slices, columns)``, of a cone beam
+        ``(views, rows, columns)``.
     geometry
-        How they were measured: the dictionary of ``CTGeometry.to_dict()`` (lengths in mm, angles in radians).
+        How they were measured: the dictionary of ``CTGeometry.to_dict()`` or ``ConeGeometry.to_dict()`` (lengths in
+        mm, angles in radians).
     volume_geometry
         The grid to reconstruct on.
     noise
@@ -44,7 +46,9 @@ class Scan:
     def __post_init__(self) -> None:
         if self.modality == "ct" and (self.data.ndim != 3 or min(self.data.shape) < 1):
             raise InputError(
-                "projections have three dimensions", found=self.data.shape, expected="(views, slices, columns)"
+                "projections have three dimensions",
+                found=self.data.shape,
+                expected="(views, slices, columns), or (views, rows, columns) of a cone beam",
             )
         if not (np.isfinite(self.water) and 0 < self.water < 1):
             raise InputError(
@@ -53,3 +57,8 @@ class Scan:
                 expected="1/mm, about 0.0192",
                 hint="Values in 1/cm are ten times larger.",
             )
+
+    @property
+    def is_cone(self) -> bool:
+        """Whether this is a cone beam: one volume behind all rows, not a slice behind each."""
+        return self.modality == "ct" and str(self.geometry.get("kind", "")).startswith("cone")

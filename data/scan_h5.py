@@ -58,7 +58,11 @@ def read_scan_h5(path: str | Path, *, limits: Limits | None = None) -> Scan:
         modality = str(root.get("modality", "ct"))
         stated = root.get("sha256")
         data = hdf5.read_array(file, "data", kinds="fiu", where=where, limits=limits)
-        angles = hdf5.read_array(file, "angles", kinds="fiu", where=where, limits=limits)
+        arrays = {"data": data}
+        for name in ("angles", "vectors"):
+            if name == "angles" or name in file:
+                arrays[name] = hdf5.read_array(file, name, kinds="fiu", where=where, limits=limits)
+        angles = arrays["angles"]
         unit = hdf5.read_attributes(file, "angles").get("units", "rad")
         grid = hdf5.read_attributes(file, "volume")
         geometry = {key: _listed(value) for key, value in hdf5.read_attributes(file, "geometry").items()}
@@ -68,7 +72,7 @@ def read_scan_h5(path: str | Path, *, limits: Limits | None = None) -> Scan:
     water = _number(grid.get("water", WATER), "the attribute water of /volume", where)
     if stated is not None:
         facts = _facts(modality, geometry, noise, volume_geometry, water, text, str(unit))
-        actual = hdf5.digest({"data": data, "angles": angles}, facts)
+        actual = hdf5.digest(arrays, facts)
         if actual != stated:
             raise CorruptInput(
                 "the content does not agree with its SHA-256",
@@ -82,6 +86,8 @@ def read_scan_h5(path: str | Path, *, limits: Limits | None = None) -> Scan:
     if "kind" not in geometry:
         raise InputError("the group /geometry is missing or has no attribute kind", where=where)
     geometry["angles"] = (angles.astype(np.float64) * _ANGLE_UNITS[str(unit)]).tolist()
+    if "vectors" in arrays:
+        geometry["vectors"] = arrays["vectors"].astype(np.float64).tolist()
     require_finite(angles, where=where, what="angles")
     require_finite(data, where=where, what="measured data")
     if modality == "ct":
@@ -107,13 +113,17 @@ def write_scan_h5(path: Path, scan: Scan) -> None:
     """
     where = final_name(path)
     data = np.ascontiguousarray(scan.data, dtype="<f4")
-    rest = {key: _normalised(value) for key, value in scan.geometry.items() if key != "angles"}
+    rest = {key: _normalised(value) for key, value in scan.geometry.items() if key not in ("angles", "vectors")}
     angles = np.asarray(scan.geometry.get("angles", ()), dtype="<f8").reshape(-1)
+    arrays = {"data": data, "angles": angles}
+    if scan.geometry.get("vectors") is not None:
+        arrays["vectors"] = np.asarray(scan.geometry["vectors"], dtype="<f8")
     noise = {key: _normalised(value) for key, value in scan.noise.items()}
     require_finite(data, where=where, what="measured data")
     require_finite(angles, where=where, what="angles")
     if scan.modality == "ct":
-        check_ct(data, {**rest, "angles": angles.tolist()}, scan.volume_geometry, where)
+        listed = {name: array.tolist() for name, array in arrays.items() if name != "data"}
+        check_ct(data, rest | listed, scan.volume_geometry, where)
     text = json.dumps(jsonable_dict(scan.provenance), sort_keys=True)
     rest = {key: value for key, value in rest.items() if value is not None}
     noise = {key: value for key, value in noise.items() if value is not None}
@@ -123,13 +133,16 @@ def write_scan_h5(path: Path, scan: Scan) -> None:
             "format": FORMAT,
             "format_version": VERSION,
             "modality": scan.modality,
-            "sha256": hdf5.digest({"data": data, "angles": angles}, facts),
+            "sha256": hdf5.digest(arrays, facts),
         }
         hdf5.write_attributes(file, root)
-        about = {"quantity": "line integral of attenuation", "units": "1", "axes": "view,slice,column"}
+        axes = "view,row,column" if scan.is_cone else "view,slice,column"
+        about = {"quantity": "line integral of attenuation", "units": "1", "axes": axes}
         hdf5.write_array(file, "data", data, about if scan.modality == "ct" else {})
         file.create_dataset("angles", data=angles, fletcher32=True, chunks=angles.shape)
         hdf5.write_attributes(file["angles"], {"units": "rad"})
+        if "vectors" in arrays:
+            hdf5.write_array(file, "vectors", arrays["vectors"], {"units": "mm", "axes": "view,(source,centre,u,v)"})
         hdf5.write_attributes(file.create_group("geometry"), rest)
         hdf5.write_attributes(file.create_group("noise"), noise)
         grid = {"shape": list(scan.volume_geometry.shape), "affine": scan.volume_geometry.affine}
@@ -139,32 +152,36 @@ def write_scan_h5(path: Path, scan: Scan) -> None:
 
 def check_ct(data: np.ndarray, geometry: Mapping[str, object], grid: Geometry, where: str) -> None:
     """Raise InputError where projections, geometry and output grid contradict each other."""
-    from medrecon.physics.ct_geometry import CTGeometry
+    from medrecon.physics.cone_geometry import geometry_from_dict
 
     angles = geometry.get("angles", ())
     views = len(angles) if isinstance(angles, list) else 0
     if data.ndim != 3:
         raise InputError(
-            "projections have three dimensions", where=where, found=data.shape, expected="(views, slices, columns)"
+            "projections have three dimensions", where=where, found=data.shape, expected="(views, rows, columns)"
         )
     if views != data.shape[0]:
         raise InputError(
             "the number of angles is not the number of views",
             where=where,
             found=f"{views} angles and data of shape {data.shape}",
-            expected="data (views, slices, columns) with one angle per view",
+            expected="data (views, slices, columns), of a cone beam (views, rows, columns), with one angle per view",
         )
     try:
         with naming(where):
-            parsed = CTGeometry.from_dict(dict(geometry))
+            parsed = geometry_from_dict(dict(geometry))
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"/geometry cannot be used: {error}", where=where, hint="See docs/scan-h5.md.") from error
-    if parsed.columns != data.shape[2] or data.shape[1] != parsed.shape[0]:
+    lines = "rows" if str(geometry.get("kind")).startswith("cone") else "slices"
+    if parsed.data_shape != data.shape:
         raise InputError(
             "the data do not fit the geometry",
             where=where,
             found=f"data of shape {data.shape}",
-            expected=f"({views}, {parsed.shape[0]} slices, {parsed.columns} columns)",
+            expected="{} views, {} {}, {} columns".format(*parsed.data_shape[:2], lines, parsed.columns),
+            hint="The axes are exchanged: transpose the data."
+            if sorted(parsed.data_shape) == sorted(data.shape)
+            else None,
         )
     if tuple(parsed.shape) != grid.shape or not np.allclose(parsed.spacing, grid.spacing, rtol=1e-5):
         raise InputError(

@@ -22,6 +22,7 @@ from medrecon.prior import Prior, check_compatible
 from medrecon.problem import Problem, System
 from medrecon.registry import unknown_name
 from medrecon.samplers import Sampler, State, samplers
+from medrecon.samplers.direct import DIRECT, direct_method
 from medrecon.selection import CLASSICAL, Selection, diffusion_method, select
 
 _CHECKPOINT_SECONDS = 15.0
@@ -187,6 +188,9 @@ def reconstruct(
         selection = _select(problem, seed, callback)
         method = selection.method
         settings = settings if method == wanted else {}
+    direct = direct_method(problem.op)
+    if method in DIRECT and direct is not None:
+        method = direct  # one method under the name that it has for this beam
     sampler = make_sampler(method, within_reach(method, settings, problem.prior))
     quantity = quantity or _default_quantity(problem)
     affine_between(problem.quantity, quantity, problem.water)  # raises for a quantity that cannot be given
@@ -206,9 +210,9 @@ def reconstruct(
             problem.prior.card, problem.prior.card.quantity, (system.to_quantity(ends) * scale + offset).tolist()
         )
         given = baseline
-    elif method != "fbp" and hasattr(problem.op, "direct_inverse"):
-        baseline_method = "fbp"
-        baseline = run.loop(make_sampler("fbp", {}), KeyedNoise(seed), "baseline").estimate
+    elif method not in DIRECT and direct is not None:
+        baseline_method = direct
+        baseline = run.loop(make_sampler(direct, {}), KeyedNoise(seed), "baseline").estimate
 
     system = replace(system, start=given)
     run = replace(run, system=system)

@@ -14,6 +14,7 @@ from medrecon.data.kspace import KSpace
 from medrecon.data.scan import Scan
 from medrecon.data.volume import Geometry, Volume
 from medrecon.errors import InputError, UsageError
+from medrecon.physics.linop import LinearOperator
 from medrecon.physics.noise import noise_from_dict
 from medrecon.prior import NetworkPrior, Prior, bundled_priors, load_prior, read_card
 from medrecon.problem import Problem
@@ -61,14 +62,9 @@ def prior_for(modality: str, name: str | None = None, *, device: str = "cpu") ->
 
 @problem_builders.register("ct")
 def ct_problem(scan: Scan, *, prior: Prior | None, grid: Geometry) -> Problem:
-    """Slice-stack CT: attenuation in 1/mm, not negative."""
-    from medrecon.physics.ct import CTOperator
-    from medrecon.physics.ct_geometry import CTGeometry
-
-    geometry = replace(CTGeometry.from_dict(scan.geometry), shape=grid.shape, spacing=grid.spacing)
-    _check_same_axis(scan.volume_geometry, grid)
+    """CT, slice by slice or cone beam: attenuation in 1/mm, not negative."""
     return Problem(
-        op=CTOperator(geometry),
+        op=_ct_operator(scan, grid),
         y=torch.from_numpy(scan.data),
         geometry=grid,
         quantity="1/mm",
@@ -77,6 +73,20 @@ def ct_problem(scan: Scan, *, prior: Prior | None, grid: Geometry) -> Problem:
         lower_bound=0.0,
         water=scan.water,
     )
+
+
+def _ct_operator(scan: Scan, grid: Geometry) -> LinearOperator:
+    if scan.is_cone:
+        from medrecon.cone_grids import cone_on_grid
+        from medrecon.physics.cone import ConeOperator
+
+        return ConeOperator(cone_on_grid(scan, grid))
+    from medrecon.physics.ct import CTOperator
+    from medrecon.physics.ct_geometry import CTGeometry
+
+    geometry = replace(CTGeometry.from_dict(scan.geometry), shape=grid.shape, spacing=grid.spacing)
+    _check_same_axis(scan.volume_geometry, grid)
+    return CTOperator(geometry)
 
 
 def _check_same_axis(measured: Geometry, wanted: Geometry, tolerance: float = 0.01) -> None:
@@ -117,7 +127,8 @@ def grid_of(scan: Scan | KSpace, shape: tuple[int, int, int] | None, voxel: tupl
     """The scan's grid with another shape ``(z, y, x)`` or voxel size, around the same centre.
 
     ``voxel`` is one size for the plane of the slices, or sizes along ``(z, y, x)``; the distance of the slices is
-    given by the measurement. With ``voxel`` alone the field of view is kept.
+    given by the measurement. With ``voxel`` alone the field of view is kept. A cone beam measures no slices: one size
+    is that of all axes, and any number of slices will do.
 
     Raises
     ------
@@ -127,6 +138,10 @@ def grid_of(scan: Scan | KSpace, shape: tuple[int, int, int] | None, voxel: tupl
     measured = scan.volume_geometry
     if shape is None and voxel is None:
         return measured
+    if isinstance(scan, Scan) and scan.is_cone:
+        from medrecon.cone_grids import cone_grid
+
+        return cone_grid(measured, shape, voxel)
     distance, height, width = measured.spacing
     if voxel is not None and len(voxel) not in (1, 3):
         raise UsageError("a voxel has one size or three", found=voxel)
@@ -159,7 +174,12 @@ def cut_slices(scan: Scan | KSpace, first: int, last: int) -> Scan | KSpace:
 
 @slice_cutters.register("ct")
 def cut_ct(scan: Scan, first: int, last: int) -> Scan:
-    """Slice-stack CT: every slice is measured by itself."""
+    """Slice-stack CT: every slice is measured by itself; of a cone beam none is."""
+    if scan.is_cone:
+        raise InputError(
+            "a slice of a cone-beam scan cannot be reconstructed by itself: its rays cross all slices",
+            hint="Preview on coarse voxels instead: --voxel MM.",
+        )
     grid = cut_grid(scan.volume_geometry, first, last)
     return replace(
         scan,
@@ -180,6 +200,8 @@ def measured_in_words(scan: Scan | KSpace) -> str:
     """What was measured: ``16 views of 48 slices, 362 columns``; ``8 coils, 2 x 48 x 40 samples (z, y, x)``."""
     if isinstance(scan, Scan):
         views, slices, columns = scan.data.shape
+        if scan.is_cone:
+            return f"{views} cone-beam views of {slices} rows, {columns} columns"
         return f"{views} views of {slices} slices, {columns} columns"
     coils, *sizes = scan.data.shape
     axes = "slices, spokes, samples" if scan.trajectory is not None else "z, y, x"

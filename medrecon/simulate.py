@@ -11,26 +11,27 @@ from medrecon.data.kspace import KSpace
 from medrecon.data.scan import Scan
 from medrecon.data.volume import WATER, Geometry, Volume
 from medrecon.errors import InputError, UsageError
+from medrecon.physics.cone_geometry import ConeGeometry
 from medrecon.physics.ct_geometry import CTGeometry
 from medrecon.physics.noise import NoiseModel, noise_to_dict
-from medrecon.physics.simulate import simulate_ct
+from medrecon.physics.simulate import simulate_cone, simulate_ct
 
 
 def ct_geometry(
     volume: Volume, kind: str, views: int, *, arc: float | None = None, detector: str = "flat"
-) -> CTGeometry:
-    """The usual geometry around a volume: columns as wide as a pixel that cover the slice.
+) -> CTGeometry | ConeGeometry:
+    """The usual geometry around a volume: detector pixels as large as a voxel that cover it.
 
     Parameters
     ----------
     kind
-        ``"parallel"`` or ``"fan"``.
+        ``"parallel"``, ``"fan"`` or ``"cone"``.
     views
         Equally spaced over ``arc``.
     arc
-        Radians; by default half a turn for a parallel beam, a whole turn for a fan.
+        Radians; by default half a turn for a parallel beam, a whole turn for a fan or a cone.
     detector
-        ``"flat"`` or ``"curved"``; fan only.
+        ``"flat"`` or ``"curved"``; fan and cone only.
     """
     if views < 1:
         raise UsageError("at least one view is needed", found=views)
@@ -39,12 +40,14 @@ def ct_geometry(
         return CTGeometry.parallel(grid.shape, grid.spacing, views, arc=math.pi if arc is None else arc)
     if kind == "fan":
         return CTGeometry.fan(grid.shape, grid.spacing, views, arc=arc, detector=detector)
-    raise UsageError("unknown beam", found=kind, expected="parallel or fan")
+    if kind == "cone":
+        return ConeGeometry.circular(grid.shape, grid.spacing, views, arc=arc, detector=detector)
+    raise UsageError("unknown beam", found=kind, expected="parallel, fan or cone")
 
 
 def simulate_scan(
     volume: Volume,
-    geometry: CTGeometry,
+    geometry: CTGeometry | ConeGeometry,
     noise_model: NoiseModel | None,
     *,
     seed: int = 0,
@@ -60,16 +63,16 @@ def simulate_scan(
         to head through the middle of the volume.
     geometry
         Rays, and the grid to reconstruct on: that of the volume in LPS order (see `ct_geometry`), or one that is
-        coarser in the plane by a whole factor (see `coarsened`).
+        coarser in the plane by a whole factor (see `coarsened`). A cone beam takes the volume's own grid.
     refine
-        Parts of each pixel of the volume along each axis; each detector column gets as many rays as the reconstructed
-        pixel has parts. With 1 on an equal grid the data come from the operator that reconstructs them, and
-        ``provenance`` says so.
+        Parts of each pixel of the volume along each axis (of each voxel, for a cone beam); each detector pixel gets as
+        many rays as the reconstructed pixel has parts. With 1 on an equal grid the data come from the operator that
+        reconstructs them, and ``provenance`` says so.
 
     Returns
     -------
     Scan
-        Line integrals ``(views, slices, columns)``.
+        Line integrals ``(views, slices, columns)``, of a cone beam ``(views, rows, columns)``.
 
     Raises
     ------
@@ -81,14 +84,13 @@ def simulate_scan(
     attenuation = turned.to_quantity("1/mm", water).array
     if not np.isfinite(attenuation).all():
         raise InputError("the volume holds NaN or infinity", found=f"{int((~np.isfinite(attenuation)).sum())} voxels")
-    data = simulate_ct(
-        torch.from_numpy(np.maximum(attenuation, 0.0, dtype=np.float32)),
-        geometry.refined(factor, 1),
-        noise_model,
-        seed,
-        oversample=refine,
-        rays=factor * refine,
-    )
+    body = torch.from_numpy(np.maximum(attenuation, 0.0, dtype=np.float32))
+    if isinstance(geometry, ConeGeometry):
+        data = simulate_cone(body, geometry, noise_model, seed, oversample=refine, rays=refine)
+    else:
+        data = simulate_ct(
+            body, geometry.refined(factor, 1), noise_model, seed, oversample=refine, rays=factor * refine
+        )
     how = {
         "refine": factor * refine,
         "inverse_crime": factor * refine == 1,
@@ -106,9 +108,9 @@ def simulate_scan(
     )
 
 
-def _coarser_by(fine: Geometry, geometry: CTGeometry) -> int:
-    """How many pixels of the volume make one of the grid to reconstruct, along y and x."""
-    factor = fine.shape[1] // geometry.shape[1]
+def _coarser_by(fine: Geometry, geometry: CTGeometry | ConeGeometry) -> int:
+    """How many pixels of the volume make one of the grid to reconstruct, along y and x; 1 for a cone beam."""
+    factor = 1 if isinstance(geometry, ConeGeometry) else fine.shape[1] // geometry.shape[1]
     grid = _coarse_grid(fine, factor) if factor >= 1 else fine
     if grid.shape != geometry.shape or not np.allclose(grid.spacing, geometry.spacing, rtol=1e-4):
         raise InputError(

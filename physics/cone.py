@@ -3,37 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import cached_property, partial
 from itertools import pairwise
-from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from medrecon.errors import MissingDependency, UsageError
+from medrecon.errors import InputError
+from medrecon.physics.backends import Projector, check_named, choose
 from medrecon.physics.cone_geometry import ConeGeometry
+from medrecon.physics.ct import spread_views
 from medrecon.physics.linop import LinearOperator, Space, operators
-from medrecon.physics.threads import has_numba, run_tasks
+from medrecon.physics.threads import run_tasks
 
 FORWARD_BYTES, ADJOINT_BYTES = 320_000, 200_000
 """Size of a tile, within the L2 cache of a common core together with what passes through it."""
-BACKENDS = ("auto", "numba", "general")
-
-
-class Projector(Protocol):
-    """Forward from ``[y][x][z]`` to ``[view][column][row]``, and its adjoint."""
-
-    def forward(self, x: Tensor) -> Tensor: ...  # noqa: D102
-
-    def adjoint(self, y: Tensor) -> Tensor: ...  # noqa: D102
 
 
 class ConeOperator(LinearOperator):
     """Line integrals of a volume along the rays of a cone beam, by Joseph's method, with the exact adjoint.
 
-    Maps a volume ``(z, y, x)`` in 1/mm to ``(views, rows, columns)``, float32, on the CPU. Tensors are fastest when
+    Maps a volume ``(z, y, x)`` in 1/mm to ``(views, rows, columns)``, float32. Tensors are fastest when
     slices and rows are innermost in memory, as in those that the operator returns; any other layout costs one copy.
 
     Parameters
@@ -41,47 +33,40 @@ class ConeOperator(LinearOperator):
     geometry
         Rays and voxel grid, mm.
     backend
-        ``"auto"``: vector kernels for upright detectors, general ones for all others. ``"general"``: always those.
-        ``"numba"`` is the same as ``"auto"``. Threads as in ``torch.get_num_threads()``; the result does not depend
-        on their number.
+        One of medrecon.physics.backends. ``"auto"`` and ``"numba"`` on the CPU: vector kernels for upright detectors,
+        general ones for all others. ``"general"``: always those. Threads as in ``torch.get_num_threads()``; the result
+        does not depend on their number.
 
     Raises
     ------
     UsageError
-        Unknown backend, or a tensor that is not on the CPU.
+        Unknown backend, or one that does not serve this beam or the device of a tensor.
     MissingDependency
-        Without numba.
+        A backend whose library is not installed.
     """
 
-    direct_method = "fdk"
-
     def __init__(self, geometry: ConeGeometry, backend: str = "auto") -> None:
-        if backend not in BACKENDS:
-            raise UsageError("unknown cone-beam backend", found=repr(backend), expected=" | ".join(BACKENDS))
-        if not has_numba():
-            raise MissingDependency("numba", "ct", "cone-beam projection")
+        check_named(geometry.kind, "numba" if backend == "auto" else backend)
         self.geometry = geometry
         self.backend = backend
         self.domain = Space(geometry.shape)
         self.range = Space(geometry.data_shape)
-        self._made: Projector | None = None
+        self._projectors: dict[torch.device, Projector] = {}
+        self._subsets: dict[int, list[tuple[list[int], ConeOperator]]] = {}
 
-    @property
-    def _projector(self) -> Projector:
-        if self._made is None:
-            from medrecon.physics.cone_rays import cone_rays
-
-            table = None if self.backend == "general" else cone_rays(self.geometry)
-            self._made = GeneralProjector(self.geometry) if table is None else UprightProjector(self.geometry, table)
-        return self._made
+    def _projector(self, device: torch.device) -> Projector:
+        if device not in self._projectors:
+            chosen = choose(self.geometry, device, self.backend)
+            self._projectors[device] = chosen.make(self.geometry, device)
+        return self._projectors[device]
 
     def _forward(self, x: Tensor) -> Tensor:
-        _check_device(x)
-        return self._projector.forward(x.detach().permute(1, 2, 0).contiguous()).permute(0, 2, 1)
+        projector = self._projector(x.device)
+        return projector.forward(x.detach().permute(1, 2, 0).contiguous()).permute(0, 2, 1)
 
     def _adjoint(self, y: Tensor) -> Tensor:
-        _check_device(y)
-        return self._projector.adjoint(y.detach().permute(0, 2, 1).contiguous()).permute(2, 0, 1)
+        projector = self._projector(y.device)
+        return projector.adjoint(y.detach().permute(0, 2, 1).contiguous()).permute(2, 0, 1)
 
     def direct_inverse(self, y: Tensor, *, filter: str = "hann", cutoff: float = 1.0) -> Tensor:
         """Feldkamp's reconstruction of ``y``: a volume in 1/mm, see :func:`medrecon.physics.fdk.fdk`."""
@@ -89,13 +74,33 @@ class ConeOperator(LinearOperator):
 
         return fdk(self.geometry, y, filter, cutoff)
 
+    @cached_property
+    def direct_method(self) -> str | None:
+        """``"fdk"`` where the source runs on a circle; None for other scans, which have no direct inverse."""
+        try:
+            self.geometry.central_fan()
+        except InputError:
+            return None
+        return "fdk"
+
+    def view_subsets(self, count: int) -> list[tuple[list[int], ConeOperator]]:
+        """At most ``count`` disjoint subsets of views, as those of a slice-by-slice operator."""
+        n = min(count, self.geometry.n_views)
+        if n not in self._subsets:
+            groups = spread_views(self.geometry.angles, n)
+            self._subsets[n] = [(g, ConeOperator(self.geometry.select(g), self.backend)) for g in groups]
+        return self._subsets[n]
+
     def __repr__(self) -> str:
         return f"ConeOperator({self.geometry.kind}, {self.domain.shape} -> {self.range.shape}, {self.backend})"
 
 
-def _check_device(x: Tensor) -> None:
-    if x.device.type != "cpu":
-        raise UsageError("cone-beam projection works on the CPU", found=f"a tensor on {x.device}")
+def cone_projector(geometry: ConeGeometry) -> Projector:
+    """The vector kernels where they can be used, else the general ones."""
+    from medrecon.physics.cone_rays import cone_rays
+
+    table = cone_rays(geometry)
+    return GeneralProjector(geometry) if table is None else UprightProjector(geometry, table)
 
 
 class UprightProjector:

@@ -51,8 +51,8 @@ def _ray(source: Any, end: Any, counts: Any, sizes: Any, ray: Any, span: Any) ->
     else:
         high = min(high, source[axis])
     span[0] = axis
-    span[1] = int(math.ceil(low))
-    span[2] = int(math.floor(high)) + 1 if high >= low else 0
+    span[1] = math.ceil(low)
+    span[2] = math.floor(high) + 1 if high >= low else 0
 
 
 @njit(nogil=True, cache=True)
@@ -99,7 +99,7 @@ def backproject(
     volume: Any, data: Any, sources: Any, middles: Any, ups: Any, slab_axis: int, top: int, bottom: int, counts: Any,
     sizes: Any,
 ) -> None:  # fmt: skip
-    """Add the adjoint of the rays along ``slab_axis`` to its planes ``top`` to ``bottom`` of ``volume`` ``(z, y, x)``."""
+    """Add the adjoint of the rays along ``slab_axis`` to its planes ``top`` to ``bottom`` of ``volume``, (z, y, x)."""
     ray, span, pixel = np.empty(5), np.empty(3, np.int64), np.empty(3)
     one, two = (slab_axis + 1) % 3, (slab_axis + 2) % 3
     slab = np.zeros((bottom - top, counts[one] + 2 * PAD, counts[two] + 2 * PAD), np.float32)

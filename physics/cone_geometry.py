@@ -339,7 +339,7 @@ class ConeGeometry:
         return np.stack([self._along_row(view, column) for view in range(self.n_views)])
 
     def project_points(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Where points ``(n, 3)`` fall on the detector: column, row, and depth over the detector's, each ``(views, n)``.
+        """Where points ``(n, 3)`` fall on the detector: column, row, depth over the detector's; each ``(views, n)``.
 
         Depth is positive in front of the source and 1 at the detector.
         """

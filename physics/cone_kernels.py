@@ -102,8 +102,8 @@ def project(
                     left = np.float32(1.0) - right
                     start = low[ray] + low_step[ray] * step - z
                     climb = rise[ray] + rise_step[ray] * step
-                    low_row = max(0, int(math.floor((-1.0 - start) / climb)))
-                    high_row = min(rows, int(math.floor((count - start) / climb)) + 1)
+                    low_row = max(0, math.floor((-1.0 - start) / climb))
+                    high_row = min(rows, math.floor((count - start) / climb) + 1)
                     if low_row >= high_row:
                         continue
                     low_row = low_row // WIDTH * WIDTH
@@ -174,8 +174,8 @@ def backproject(
         for step in range(from_step, to_step):
             start = low[ray] + low_step[ray] * step - z
             climb = rise[ray] + rise_step[ray] * step
-            low_z = max(0, int(math.floor(start)))
-            high_z = min(count, int(math.floor(start + climb * (rows - 1))) + 2)
+            low_z = max(0, math.floor(start))
+            high_z = min(count, math.floor(start + climb * (rows - 1)) + 2)
             if low_z >= high_z:
                 continue
             if not filled:
@@ -204,8 +204,8 @@ def backproject(
                     accumulate(tile, at + k, left, value)
                     accumulate(tile, at + line + k, right, value)
             else:
-                low_row = max(0, int(math.floor((-1.0 - start) / climb)))
-                high_row = min(rows, int(math.floor((count - start) / climb)) + 1)
+                low_row = max(0, math.floor((-1.0 - start) / climb))
+                high_row = min(rows, math.floor((count - start) / climb) + 1)
                 for row in range(low_row, high_row):
                     where = start + climb * row
                     if -1.0 < where < count:

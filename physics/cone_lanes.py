@@ -12,7 +12,7 @@ from typing import Any
 
 import llvmlite.binding as llvm  # type: ignore[import-untyped]
 from llvmlite import ir
-from numba.core import cgutils, types
+from numba.core import cgutils, config, types
 
 from medrecon.physics.lanes import _address, _splat, _vector, _VectorType, intrinsic
 
@@ -40,9 +40,19 @@ def _places(builder: Any, first: Any, step: Any) -> tuple[Any, Any]:
     return whole, builder.fsub(place, builder.sitofp(whole, _vector(WIDTH)))
 
 
+def _has_avx2() -> bool:
+    """Whether the code that is generated may use AVX2: that of this machine, unless numba was told of another one."""
+    features, name = getattr(config, "CPU_FEATURES", None), getattr(config, "CPU_NAME", None)
+    if features is not None:
+        return "+avx2" in str(features)
+    if name not in (None, "", llvm.get_host_cpu_name()):
+        return False
+    return bool(llvm.get_host_cpu_features().get("avx2", False))
+
+
 def _lookup(builder: Any, low: Any, high: Any, index: Any) -> Any:
     """Elements ``index`` (0 to 15) of two vectors one after the other."""
-    if llvm.get_host_cpu_features().get("avx2", False):
+    if _has_avx2():
         kind = ir.FunctionType(_vector(WIDTH), [_vector(WIDTH), _INT])
         permute = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx2.permps")
         upper = builder.icmp_signed(">", index, _constants([WIDTH - 1] * WIDTH))

@@ -3,44 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from medrecon.errors import MissingDependency, UsageError
+from medrecon.physics.backends import Projector, check_named, choose
 from medrecon.physics.ct_geometry import CTGeometry
-from medrecon.physics.ct_matrix import joseph_matrix
 from medrecon.physics.linop import LinearOperator, Space, operators
-from medrecon.physics.threads import has_numba
-
-BACKENDS = ("auto", "numba", "csr")
-
-
-class Projector(Protocol):
-    """What a backend offers, on tensors whose slices are innermost in memory."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``[y][x][z]`` to ``[view][column][z]``."""
-
-    def adjoint(self, y: Tensor) -> Tensor:
-        """``[view][column][z]`` to ``[y][x][z]``."""
-
-
-class MatrixProjector:
-    """The projector as a torch CSR matrix that multiplies all slices at once."""
-
-    def __init__(self, geometry: CTGeometry, device: torch.device) -> None:
-        self.geometry = geometry
-        self.matrix, self.transpose = (part.to(device) for part in joseph_matrix(geometry))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Line integrals of every slice."""
-        return (self.matrix @ x.flatten(0, 1)).unflatten(0, (self.geometry.n_views, self.geometry.columns))
-
-    def adjoint(self, y: Tensor) -> Tensor:
-        """Exact adjoint."""
-        return (self.transpose @ y.flatten(0, 1)).unflatten(0, self.geometry.shape[1:])
 
 
 class CTOperator(LinearOperator):
@@ -54,25 +25,23 @@ class CTOperator(LinearOperator):
     geometry
         Rays and voxel grid, mm.
     backend
-        ``"numba"``: compiled kernels on the CPU, threads as in ``torch.get_num_threads()``; the result does not
-        depend on their number. ``"csr"``: a torch sparse matrix on the device of the tensor. ``"auto"``: numba for
-        tensors on the CPU if it is installed, else csr.
+        One of medrecon.physics.backends: ``"numba"``: compiled kernels on the CPU, threads as in
+        ``torch.get_num_threads()``; the result does not depend on their number. ``"csr"``: a torch sparse matrix on the
+        device of the tensor. ``"astra"``. ``"auto"``: numba for tensors on the CPU if it is installed, else csr.
 
     Raises
     ------
     UsageError
-        Unknown backend.
+        Unknown backend, or one that does not serve this beam or the device of a tensor.
     MissingDependency
-        ``backend="numba"`` without numba.
+        A backend whose library is not installed.
     """
 
     couples_slices = False
 
     def __init__(self, geometry: CTGeometry, backend: str = "auto") -> None:
-        if backend not in BACKENDS:
-            raise UsageError("unknown CT backend", found=repr(backend), expected=" | ".join(BACKENDS))
-        if backend == "numba" and not has_numba():
-            raise MissingDependency("numba", "ct", "the CT backend 'numba'")
+        if backend != "auto":
+            check_named(geometry.kind, backend)
         self.geometry = geometry
         self.backend = backend
         self.domain = Space(geometry.shape)
@@ -82,18 +51,8 @@ class CTOperator(LinearOperator):
 
     def _projector(self, device: torch.device) -> Projector:
         if device not in self._projectors:
-            on_cpu = device.type == "cpu"
-            if self.backend == "numba" and not on_cpu:
-                raise UsageError(
-                    "the CT backend 'numba' works on the CPU", found=f"a tensor on {device}",
-                    hint="Use backend 'csr' or 'auto'.",
-                )  # fmt: skip
-            if on_cpu and self.backend != "csr" and has_numba():
-                from medrecon.physics.ct_numba import NumbaProjector
-
-                self._projectors[device] = NumbaProjector(self.geometry)
-            else:
-                self._projectors[device] = MatrixProjector(self.geometry, device)
+            chosen = choose(self.geometry, device, self.backend)
+            self._projectors[device] = chosen.make(self.geometry, device)
         return self._projectors[device]
 
     def _forward(self, x: Tensor) -> Tensor:
@@ -119,14 +78,19 @@ class CTOperator(LinearOperator):
         """
         n = min(count, self.geometry.n_views)
         if n not in self._subsets:
-            by_angle = sorted(range(self.geometry.n_views), key=lambda view: self.geometry.angles[view] % math.pi)
-            order = sorted(range(n), key=lambda k: k * 0.6180339887498949 % 1)
-            groups = [sorted(by_angle[start::n]) for start in order]
+            groups = spread_views(self.geometry.angles, n)
             self._subsets[n] = [(g, CTOperator(self.geometry.with_views(g), self.backend)) for g in groups]
         return self._subsets[n]
 
     def __repr__(self) -> str:
         return f"CTOperator({self.geometry.kind}, {self.domain.shape} -> {self.range.shape}, {self.backend})"
+
+
+def spread_views(angles: Sequence[float] | np.ndarray, count: int) -> list[list[int]]:
+    """Indices of all views in ``count`` groups that each cover the arc; groups that follow each other lie far apart."""
+    by_angle = sorted(range(len(angles)), key=lambda view: angles[view] % math.pi)
+    order = sorted(range(count), key=lambda k: k * 0.6180339887498949 % 1)
+    return [sorted(by_angle[start::count]) for start in order]
 
 
 def slices_innermost(x: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -40,6 +40,9 @@ from medrecon.physics.ct_checks import (
     slice_radius,
     view_angles,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 KINDS = ("parallel", "fan-flat", "fan-curved")
 CLINICAL_SOURCE_ORIGIN = 595.0
@@ -309,6 +312,13 @@ class CTGeometry:
             spacing=(self.spacing[0], self.spacing[1] / grid, self.spacing[2] / grid),
         )
 
+    def fit_volume(self, pixel: float | None = None) -> CTGeometry:
+        """The same rays with slices that fill the field of view; see :func:`medrecon.physics.ct_view.fitted_grid`."""
+        from medrecon.physics.ct_view import fitted_grid
+
+        shape, spacing = fitted_grid(self, pixel)
+        return replace(self, shape=shape, spacing=spacing)
+
     # --- files and people ---------------------------------------------------------------------------------
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON and HDF5; ``from_dict`` reads them back."""
@@ -359,6 +369,12 @@ class CTGeometry:
         if self.rotation_shift:
             lines.append(f"axis of rotation shifted by {self.rotation_shift:g} mm")
         return "\n".join(lines + [f"note: {note}" for note in self.notes()])
+
+    def plot(self) -> Figure:
+        """Source positions, two detectors and the slice from above, as a matplotlib figure."""
+        from medrecon.physics.ct_view import plot
+
+        return plot(self)
 
     @property
     def field_radius(self) -> float:

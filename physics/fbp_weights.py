@@ -73,7 +73,7 @@ def redundancy_weights(geometry: CTGeometry) -> np.ndarray:
     beta = ((np.asarray(geometry.angles) - start + 1e-9) % period - 1e-9)[:, None]
     # Half a step of margin: a view stands for the angles around it.
     beta = beta + 0.5 * (arc - float(beta.max()))
-    gamma = _centred_angles(geometry)[None, :]
+    gamma = centred_angles(geometry)[None, :]
     half_fan = float(np.abs(gamma).max())
     if arc >= math.pi + 2 * half_fan - 1e-6:
         return _parker(beta, gamma, (arc - math.pi) / 2)
@@ -101,7 +101,7 @@ def _tapered(beta: np.ndarray, gamma: np.ndarray, arc: float) -> np.ndarray:
     return own / (own + repeated)
 
 
-def _centred_angles(geometry: CTGeometry) -> np.ndarray:
+def centred_angles(geometry: CTGeometry) -> np.ndarray:
     """Fan angle of each column, counted from the ray through the axis of rotation."""
     ratio = geometry.column_positions / geometry.detector_radius
     angle = np.arctan(ratio) if geometry.kind == "fan-flat" else ratio
@@ -113,7 +113,7 @@ def _sides(geometry: CTGeometry) -> tuple[np.ndarray, float, float]:
     if geometry.kind == "parallel":
         place = geometry.column_positions - geometry.rotation_shift
     else:
-        place = _centred_angles(geometry)
+        place = centred_angles(geometry)
     low, high = -float(place[0]), float(place[-1])
     return place, min(low, high), max(low, high)
 

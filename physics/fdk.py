@@ -115,7 +115,7 @@ def _obliquity(geometry: ConeGeometry, fan: CTGeometry) -> Tensor:
 
 
 def _frames(geometry: ConeGeometry, down: bool) -> tuple[np.ndarray, np.ndarray]:
-    """What the back-projection reads of every view; with ``down`` the detector's rows are counted from the other end."""
+    """What the back-projection reads of every view; with ``down``, detector rows are counted from the other end."""
     turn = -1.0 if down else 1.0
     axes = np.stack(
         [geometry.vectors[:, 6:9], turn * geometry.vectors[:, 9:12], geometry.centre - geometry.source], axis=2

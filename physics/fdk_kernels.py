@@ -1,8 +1,8 @@
 """Voxel-driven back-projection of filtered cone-beam data, in numba.
 
-``frames`` is ``(views, 3, 4)``: applied to ``(x, y, z, 1)`` in voxels it gives the offset along ``u`` and ``v`` times the
-depth, in pixels, and the depth, which is 1 at the detector. ``filtered`` is flat ``[view][column][row]`` with a column
-of zeros at either end, and lines padded as those of a tile (medrecon.physics.cone_kernels).
+``frames`` is ``(views, 3, 4)``: applied to ``(x, y, z, 1)`` in voxels it gives the offset along ``u`` and ``v`` times
+the depth, in pixels, and the depth, which is 1 at the detector. ``filtered`` is flat ``[view][column][row]`` with a
+column of zeros at either end, and lines padded as those of a tile (medrecon.physics.cone_kernels).
 """
 
 from __future__ import annotations
@@ -51,15 +51,15 @@ def gather_upright(
                     place = across / depth + centre
                 if not -1.0 < place < columns:
                     continue
-                column = int(math.floor(place))
+                column = math.floor(place)
                 weight = 1.0 / (depth * depth)
                 right = np.float32((place - column) * weight)
                 left = np.float32(weight) - right
                 start, climb = rise / depth + middle, f[1, 2] / depth
                 low, high = 0, slices
                 if climb > 1e-9:
-                    low = max(0, int(math.floor(max((-1.0 - start) / climb, -1.0))))
-                    high = min(slices, int(math.floor(min((rows - start) / climb, 1.0 * slices))) + 1)
+                    low = max(0, math.floor(max((-1.0 - start) / climb, -1.0)))
+                    high = min(slices, math.floor(min((rows - start) / climb, 1.0 * slices)) + 1)
                 elif not -1.0 < start < rows:
                     continue
                 at = (view * (columns + 2) + column + 1) * line + BEFORE
@@ -105,7 +105,7 @@ def gather_any(
                     place = (f[0, 0] * x + f[0, 1] * (y + top) + f[0, 2] * z + f[0, 3]) * inverse + centre
                     where = (f[1, 0] * x + f[1, 1] * (y + top) + f[1, 2] * z + f[1, 3]) * inverse + middle
                     if -1.0 < place < columns and -1.0 < where < rows:
-                        column, row = int(math.floor(place)), int(math.floor(where))
+                        column, row = math.floor(place), math.floor(where)
                         u, v = np.float32(place - column), np.float32(where - row)
                         j = (view * (columns + 2) + column + 1) * line + BEFORE + row
                         near = filtered[j] + v * (filtered[j + 1] - filtered[j])

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from medrecon.errors import InputError
+from medrecon.physics.cone_geometry import ConeGeometry
 from medrecon.physics.ct_geometry import CTGeometry
 
 _POINTS_AT_ONCE = 1 << 22
@@ -67,8 +68,13 @@ class EllipsoidPhantom:
             total += value * 2.0 * np.sqrt(np.maximum(b * b - a * c, 0.0)) / a
         return total
 
-    def project(self, geometry: CTGeometry) -> Tensor:
-        """Exact data ``(views, slices, columns)`` of point rays through the centres of the slices, float32."""
+    def project(self, geometry: CTGeometry | ConeGeometry) -> Tensor:
+        """Exact data of point rays, float32.
+
+        ``(views, slices, columns)`` through the centres of the slices; of a cone beam ``(views, rows, columns)``.
+        """
+        if isinstance(geometry, ConeGeometry):
+            return self._project_cone(geometry)
         origins, directions = geometry.rays()
         slices = geometry.shape[0]
         heights = (np.arange(slices) - (slices - 1) / 2) * geometry.spacing[0]
@@ -78,6 +84,14 @@ class EllipsoidPhantom:
         for z, height in enumerate(heights):
             o = np.concatenate([flat + height, origins[..., ::-1]], axis=-1)
             out[:, z] = self.line_integrals(o, d)
+        return torch.from_numpy(out)
+
+    def _project_cone(self, geometry: ConeGeometry) -> Tensor:
+        out = np.empty(geometry.data_shape, np.float32)
+        for view, source in enumerate(geometry.source):
+            away = geometry.pixel_positions(view) - source
+            away /= np.linalg.norm(away, axis=-1, keepdims=True)
+            out[view] = self.line_integrals(source[::-1], away[..., ::-1])
         return torch.from_numpy(out)
 
     def rasterise(

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from medrecon.errors import InputError, UsageError
-from medrecon.physics.ct import CTOperator
+from medrecon.physics.cone import ConeOperator
+from medrecon.physics.cone_geometry import ConeGeometry
+from medrecon.physics.ct import CTOperator, slices_innermost
 from medrecon.physics.ct_geometry import CTGeometry
 from medrecon.physics.linop import Space
 
 _SLICES = 64
+_DATA_AT_ONCE = 1 << 26
+"""Most values of a refined detector in memory."""
 
 
 class Noise(Protocol):
@@ -79,12 +84,36 @@ def simulate_ct(
     return clean if noise is None else noise.sample(clean, seed)
 
 
-def refine(volume: Tensor, factor: int) -> Tensor:
-    """Split each pixel of every slice into ``factor`` x ``factor``, keeping its mean and following its slope.
+def simulate_cone(
+    volume: Tensor, geometry: ConeGeometry, noise: Noise | None, seed: int = 0, *, oversample: int = 2, rays: int = 2
+) -> Tensor:
+    """As `simulate_ct`, for a cone beam: voxels are split along all three axes, detector pixels along both.
+
+    Returns
+    -------
+    Tensor
+        ``(views, rows, columns)``, float32, contiguous.
+    """
+    Space(geometry.shape).check(volume, "volume")
+    if oversample < 1 or rays < 1:
+        raise UsageError("a simulation needs at least one part per voxel and detector pixel", found=(oversample, rays))
+    if not torch.isfinite(volume).all():
+        raise InputError("the volume has voxels that are not finite", found=int((~torch.isfinite(volume)).sum()))
+    fine = slices_innermost(refine(volume, oversample, (0, 1, 2)))
+    clean = torch.empty(geometry.data_shape)
+    views = max(1, _DATA_AT_ONCE // (geometry.rows * geometry.columns * rays**2))
+    for part in torch.arange(geometry.n_views).split(views):
+        data = ConeOperator(geometry.select(part.numpy()).refined(oversample, rays))(fine)
+        clean[part] = data.unflatten(2, (geometry.columns, rays)).unflatten(1, (geometry.rows, rays)).mean((2, 4))
+    return clean if noise is None else noise.sample(clean, seed)
+
+
+def refine(volume: Tensor, factor: int, axes: tuple[int, ...] = (1, 2)) -> Tensor:
+    """Split each voxel into ``factor`` parts along ``axes``, keeping its mean and following its slope.
 
     Piecewise linear with limited slopes: monotonised central differences along each axis, then scaled so that no
-    part leaves the range of the pixel and its eight neighbours. Parts lie symmetrically about the pixel's centre, so
-    their mean is the pixel's value.
+    part leaves the range of the voxel and its neighbours in these axes. Parts lie symmetrically about the voxel's
+    centre, so their mean is the voxel's value.
 
     References
     ----------
@@ -93,20 +122,21 @@ def refine(volume: Tensor, factor: int) -> Tensor:
     """
     if factor == 1:
         return volume
-    along_y, along_x = _limited_slope(volume, 1), _limited_slope(volume, 2)
-    low, high = _neighbour_range(volume)
-    # The largest excursion of a part from the mean is at a corner of the pixel.
-    reach = 0.5 * (1 - 1 / factor) * (along_y.abs() + along_x.abs())
+    slopes = [_limited_slope(volume, axis) for axis in axes]
+    low, high = _neighbour_range(volume, axes)
+    # The largest excursion of a part from the mean is at a corner of the voxel.
+    reach = 0.5 * (1 - 1 / factor) * torch.stack(slopes).abs().sum(0)
     room = torch.minimum(high - volume, volume - low)
     scale = torch.where(reach > room, room / reach.clamp_min(torch.finfo(volume.dtype).tiny), 1.0)
     offsets = (torch.arange(factor, dtype=volume.dtype, device=volume.device) + 0.5) / factor - 0.5
-    z, y, x = volume.shape
-    parts = (
-        volume.reshape(z, y, 1, x, 1)
-        + (along_y * scale).reshape(z, y, 1, x, 1) * offsets.view(factor, 1, 1)
-        + (along_x * scale).reshape(z, y, 1, x, 1) * offsets
-    )
-    return parts.reshape(z, y * factor, x * factor)
+    parts = [factor if axis in axes else 1 for axis in range(3)]
+    split = [n for size in volume.shape for n in (size, 1)]
+    out = volume.reshape(split)
+    for axis, slope in zip(axes, slopes, strict=True):
+        along = [1] * 6
+        along[2 * axis + 1] = factor
+        out = out + (slope * scale).reshape(split) * offsets.view(along)
+    return out.reshape([n * m for n, m in zip(volume.shape, parts, strict=True)])
 
 
 def _limited_slope(volume: Tensor, axis: int) -> Tensor:
@@ -118,8 +148,8 @@ def _limited_slope(volume: Tensor, axis: int) -> Tensor:
     return torch.where(before * after > 0, size * after.sign(), 0.0)
 
 
-def _neighbour_range(volume: Tensor) -> tuple[Tensor, Tensor]:
-    """Smallest and largest value of each pixel and its eight neighbours in the slice."""
-    high = torch.nn.functional.max_pool2d(volume[:, None], 3, stride=1, padding=1)[:, 0]
-    low = -torch.nn.functional.max_pool2d(-volume[:, None], 3, stride=1, padding=1)[:, 0]
-    return low, high
+def _neighbour_range(volume: Tensor, axes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Smallest and largest value of each voxel and its neighbours along ``axes``, diagonals included."""
+    size = [3 if axis in axes else 1 for axis in range(3)]
+    pool = partial(torch.nn.functional.max_pool3d, kernel_size=size, stride=1, padding=[n // 2 for n in size])
+    return -pool(-volume[None, None])[0, 0], pool(volume[None, None])[0, 0]

@@ -90,10 +90,12 @@ def _scan_info(scan: Scan) -> dict[str, object]:
     note = describe_simulation(scan)
     if note:
         values["simulated"] = note
+    if notes := scan.meta.get("notes"):
+        values["notes"] = "; ".join(notes)
     if scan.modality == "ct":
-        from medrecon.physics.ct_geometry import CTGeometry
+        from medrecon.physics.cone_geometry import geometry_from_dict
 
-        values["description"] = CTGeometry.from_dict(scan.geometry).describe()
+        values["description"] = geometry_from_dict(scan.geometry).describe()
     return values
 
 

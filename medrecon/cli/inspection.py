@@ -18,6 +18,7 @@ from medrecon.registry import Entry
 EXTRAS = {
     "ct": ("astra",),
     "mri": ("sigpy", "finufft"),
+    "rings": ("algotom",),
     "seismic": ("segyio",),
     "train": ("monai",),
     "priors": ("diffusers", "monai", "einops"),
@@ -30,6 +31,7 @@ EXTRAS = {
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command("methods", short_help="List the methods of reconstruction.")(methods)
+    app.command("corrections", short_help="List the corrections of CT scans.")(list_corrections)
     group = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
     group.command("list")(priors_list)
     group.command("show")(priors_show)
@@ -76,6 +78,17 @@ def methods(
             [(str(r["name"]), str(r["family"]), str(r["summary"])) for r in rows], ("method", "family", "what")
         )
     )
+
+
+def list_corrections(as_json: options.Json = False) -> None:
+    """List the corrections that `recon --correct NAME[=VALUE]` makes to a CT scan, in the order given."""
+    from medrecon.corrections import corrections
+
+    rows = [(entry.name, entry.summary) for entry in corrections]
+    if as_json:
+        console.result_json({"corrections": [{"name": name, "summary": summary} for name, summary in rows]})
+        return
+    console.result(console.table(rows, ("correction", "what")))
 
 
 def _summary(entry: Entry) -> str:
@@ -152,6 +165,7 @@ def doctor(as_json: options.Json = False) -> None:
     import torch
 
     from medrecon.data.provenance import versions
+    from medrecon.physics.backends import table
     from medrecon.prior import bundled_priors
 
     present = {extra: [n for n in names if importlib.util.find_spec(n)] for extra, names in EXTRAS.items()}
@@ -172,14 +186,21 @@ def doctor(as_json: options.Json = False) -> None:
         "disk_free_gib": round(shutil.disk_usage(".").free / 2**30, 1),
         "priors": bundled_priors(),
         "extras": extras,
+        "ct_backends": table(),
     }
     if as_json:
         console.result_json(values)
         return
-    rows = [(key.replace("_", " "), _said(value)) for key, value in values.items() if key not in ("versions", "extras")]
+    separate = ("versions", "extras", "ct_backends")
+    rows = [(key.replace("_", " "), _said(value)) for key, value in values.items() if key not in separate]
     console.result(console.table(rows))
     console.result("\n" + console.table(list(versions().items()), ("library", "version")))
     console.result("\n" + console.table(list(extras.items()), ("extra", "state")))
+    names = ("backend", "beams", "devices", "state", "tested")
+    console.result("\n" + console.table([tuple(str(row[name]) for name in names) for row in table()], names))
+    console.result(
+        "CT takes the first backend of this list that is ready and serves the beam on the device of the data."
+    )
 
 
 def _said(value: object) -> str:

@@ -73,10 +73,14 @@ class Job:
     # --- parts ------------------------------------------------------------------------------------------------
     def scan(self) -> Scan | KSpace:
         """The measured data, those of the previewed slices where one is asked for."""
+        from medrecon.corrections import corrected
         from medrecon.data import read_scan
+        from medrecon.data.reading import naming
         from medrecon.scans import cut_slices
 
         scan = read_scan(self.data)
+        with naming(self.data.name):
+            scan = corrected(scan, self.config.correct or (), self.config.views)
         if self.preview is None:
             return scan
         slices = scan.volume_geometry.shape[0]
@@ -151,6 +155,7 @@ class Job:
     def execute(self, *, resume: bool = False) -> dict[str, object]:
         """Reconstruct and write everything; returns the summary of the run."""
         from medrecon.data import write
+        from medrecon.mismatch import warnings_of
         from medrecon.report import write_report
 
         config, beside = self.config, Beside(self.output)
@@ -166,6 +171,13 @@ class Job:
             checkpoint=None if self.preview is not None else beside.checkpoint,
         )
         record = self._record(ready, result)
+        doubts = warnings_of(
+            ready.scan, float(str(result.assessment["discrepancy"])), noise_known=ready.problem.noise_model is not None
+        )
+        for doubt in doubts:
+            console.remark(f"warning: {doubt}")
+        if doubts:
+            record["warnings"] = doubts
         volumes = {"result": result.volume, "baseline": result.baseline, "spread": result.spread}
         files = {"result": self.output, "baseline": beside.named("baseline"), "spread": beside.named("spread")}
         record["beside"] = {name: files[name].name for name in ("baseline", "spread") if volumes[name] is not None}
@@ -192,6 +204,7 @@ class Job:
             "baseline_method": result.baseline_method,
             "noise_known": ready.problem.noise_model is not None,
             "seconds": _seconds(result),
+            **({"warnings": doubts} if doubts else {}),
         }
 
     def _record(self, ready: Prepared, result: Result) -> dict[str, object]:
@@ -204,12 +217,16 @@ class Job:
         prior = ready.prior if result.provenance.get("prior") else None
         words, noise = measured_in_words(scan), noise_of(scan)
         part = "" if self.preview is None else f", preview of slice {self.preview}"
-        data = {
+        data: dict[str, object] = {
             "title": f"{self.data.name}: {words}{part}",
             "modality": scan.modality,
             "shape": scan.data.shape,
             "note": describe_simulation(scan),
         }
+        if self.config.correct or self.config.views:
+            data |= {"corrections": self.config.correct or [], "views": self.config.views}
+        if scan.meta.get("notes"):
+            data["notes"] = scan.meta["notes"]
         return describe_run(
             inputs=[self.data],
             weights=running.prior_file(prior, self.config.prior),

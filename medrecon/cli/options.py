@@ -99,6 +99,8 @@ class RunConfig:
     voxel: str | None = None
     shape: str | None = None
     report: str | None = None
+    views: str | None = None
+    correct: list[str] | None = None
     settings: dict[str, object] | None = None
 
     def over(self, other: RunConfig) -> RunConfig:
@@ -146,7 +148,9 @@ def read_config(path: Path) -> RunConfig:
     return RunConfig(**{str(key): _checked(str(key), value, path.name) for key, value in content.items()})  # type: ignore[arg-type]
 
 
-_KINDS: dict[str, type | tuple[type, ...]] = {"steps": int, "samples": int, "seed": int, "settings": dict}
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    "steps": int, "samples": int, "seed": int, "settings": dict, "correct": list,
+}  # fmt: skip
 
 
 def _checked(key: str, value: object, where: str) -> object:
@@ -160,6 +164,9 @@ def _checked(key: str, value: object, where: str) -> object:
         return ",".join(str(part) for part in value) if isinstance(value, list) else str(value)
     kind = _KINDS.get(key, str)
     if not isinstance(value, kind) or isinstance(value, bool):
-        expected = {int: "a whole number", dict: "key: value lines", str: "text"}[kind]  # type: ignore[index]
+        words = {int: "a whole number", dict: "key: value lines", str: "text", list: "a list of corrections"}
+        expected = words[kind]  # type: ignore[index]
         raise UsageError(f"{key} has the wrong type", where=where, found=repr(value), expected=expected)
+    if key == "correct" and isinstance(value, list):
+        return [str(part) for part in value]
     return _with_numbers(value) if key == "settings" else value

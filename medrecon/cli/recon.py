@@ -43,6 +43,13 @@ def recon(
         str | None, typer.Option("--shape", metavar="Z,Y,X", help="Size of the output, in voxels.")
     ] = None,
     quantity: Annotated[str | None, typer.Option("--quantity", help="HU or mu (1/mm) in the output. [HU]")] = None,
+    correct: Annotated[
+        list[str] | None,
+        typer.Option("--correct", metavar="NAME[=VALUE]", help="CT: see `medrecon corrections`; may be repeated."),
+    ] = None,
+    views: Annotated[
+        str | None, typer.Option("--views", metavar="START:STOP:STEP", help="CT: take these views only, as 0::8.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that was interrupted.")] = False,
     overwrite: options.Overwrite = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would cost, and stop.")] = False,
@@ -59,7 +66,8 @@ def recon(
     """
     said = options.RunConfig(
         method=method, prior=prior, steps=steps, samples=samples, seed=seed, device=device, quantity=quantity,
-        like=like, voxel=voxel, shape=shape, report=report, settings=options.settings_of(settings),
+        like=like, voxel=voxel, shape=shape, report=report, views=views, correct=correct or None,
+        settings=options.settings_of(settings),
     )  # fmt: skip
     job = Job(data, output, options.resolved(said, config), overwrite=overwrite, preview=preview_slice)
     if dry_run:

@@ -23,7 +23,7 @@ class Beam(StrEnum):
 
 
 class Detector(StrEnum):
-    """Shapes of a fan's detector."""
+    """Shapes of the detector of a fan or a cone."""
 
     flat = "flat"
     curved = "curved"
@@ -42,9 +42,9 @@ def simulate_ct(
     output: options.Output,
     views: Annotated[int, typer.Option("--views", min=1, help="Number of equally spaced views.")],
     geometry: Annotated[Beam, typer.Option("--geometry", help="Shape of the beam.")] = Beam.parallel,
-    detector: Annotated[Detector, typer.Option("--detector", help="Shape of a fan's detector.")] = Detector.flat,
+    detector: Annotated[Detector, typer.Option("--detector", help="Detector of a fan or cone.")] = Detector.flat,
     arc: Annotated[
-        float | None, typer.Option("--arc", help="Degrees over which the views are spread. [180 parallel, 360 fan]")
+        float | None, typer.Option("--arc", help="Degrees over which the views are spread. [180 parallel, else 360]")
     ] = None,
     photons: Annotated[
         float | None, typer.Option("--photons", help="Photons per detector pixel without an object: Poisson noise.")
@@ -57,7 +57,7 @@ def simulate_ct(
     ] = None,
     seed: options.Seed = 0,
     refine: Annotated[
-        int, typer.Option("--refine", min=1, max=8, help="Split each pixel that many times; 1 is an inverse crime.")
+        int, typer.Option("--refine", min=1, max=8, help="Parts of each pixel (or voxel); 1 is an inverse crime.")
     ] = 2,
     quantity: Annotated[
         str | None, typer.Option("--quantity", help="HU or mu, where the volume does not say what it holds.")
@@ -65,13 +65,11 @@ def simulate_ct(
     overwrite: options.Overwrite = False,
     as_json: options.Json = False,
 ) -> None:
-    """Simulate a CT scan of VOLUME: parallel or fan beam, any number of views, photon noise.
+    """Simulate a CT scan of VOLUME: parallel, fan or cone beam, any number of views, photon noise.
 
     Without --photons or --noise the data are free of noise. The scan remembers the grid of the volume, so `recon`
     returns it.
     """
-    if geometry is Beam.cone:
-        raise UsageError("cone beam is not in this release", hint="Take --geometry parallel or fan.")
     if photons is not None and noise is not None:
         raise UsageError("--photons and --noise exclude each other")
     if arc is not None and not 0 < arc <= 360:

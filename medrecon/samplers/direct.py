@@ -1,4 +1,4 @@
-"""Direct inversion: filtered back-projection."""
+"""Direct inversion: filtered back-projection, of a cone beam by Feldkamp's method."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ from dataclasses import dataclass
 
 from medrecon.errors import UsageError
 from medrecon.noise import KeyedNoise
+from medrecon.physics.linop import LinearOperator
 from medrecon.problem import System
 from medrecon.samplers.base import Sampler, State, samplers
+
+DIRECT = ("fbp", "fdk")
 
 
 @samplers.register("fbp", family="classical")
@@ -34,3 +37,16 @@ class FilteredBackProjection(Sampler):
             raise UsageError("this kind of data has no direct inversion", hint="Choose another --method.")
         volume = invert(system.raw.y, filter=self.filter, cutoff=self.cutoff)
         return state.advance(system.from_quantity(volume))
+
+
+@samplers.register("fdk", family="classical")
+@dataclass(frozen=True)
+class Feldkamp(FilteredBackProjection):
+    """Feldkamp's filtered back-projection of cone beams on a circle; the same as fbp for all other beams."""
+
+
+def direct_method(op: LinearOperator) -> str | None:
+    """Name of the direct method of an operator; None where there is none."""
+    if not hasattr(op, "direct_inverse"):
+        return None
+    return getattr(op, "direct_method", "fbp")

@@ -14,6 +14,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -73,17 +74,28 @@ def measured(truth: Volume, views: int, photons: float, seed: int) -> Problem:
     return Problem(CTOperator(geometry), y, truth.geometry, "1/mm", noise_model=noise, lower_bound=0.0)
 
 
-def main() -> None:
-    """Run the cases that the output file does not hold yet."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+Measure = Callable[[Volume, int, float, int], Problem]
+
+
+def main(
+    measure: Measure = measured,
+    views: Sequence[int] = (8,),
+    methods: Sequence[str] = ("fbp", "tv", "pnp"),
+    doc: str = "",
+) -> None:
+    """Run the cases that the output file does not hold yet.
+
+    ``measure(truth, views, photons, seed)`` makes the data; the other arguments are defaults of the options.
+    """
+    parser = argparse.ArgumentParser(description=(doc or __doc__ or "").split("\n")[0])
     parser.add_argument("--split", choices=("val", "test", "phantom", "cranium"), default="test")
     parser.add_argument("--patients", nargs="*")
-    parser.add_argument("--views", type=int, nargs="+", default=[8])
+    parser.add_argument("--views", type=int, nargs="+", default=list(views))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--photons", type=float, default=1e5)
     parser.add_argument("--slices", type=int, default=0)
     parser.add_argument("--prior", default="ct")
-    parser.add_argument("--methods", nargs="+", default=["fbp", "tv", "pnp"], help="name or name:key=value,key=value")
+    parser.add_argument("--methods", nargs="+", default=list(methods), help="name or name:key=value,key=value")
     parser.add_argument("--samples", type=int, default=1)
     parser.add_argument("--keep", type=Path, help="folder for the total-variation volumes that guide the prior")
     parser.add_argument("-o", "--output", type=Path, required=True)
@@ -96,7 +108,7 @@ def main() -> None:
     for name in names:
         for views in options.views:
             for seed in options.seeds:
-                _case(options, name, views, seed, done, prior)
+                _case(options, measure, name, views, seed, done, prior)
 
 
 def _needs_prior(method: str) -> bool:
@@ -105,7 +117,9 @@ def _needs_prior(method: str) -> bool:
     return samplers.get(method.split(":")[0]).needs_prior
 
 
-def _case(options: argparse.Namespace, name: str, views: int, seed: int, done: set, prior: object) -> None:
+def _case(
+    options: argparse.Namespace, measure: Measure, name: str, views: int, seed: int, done: set, prior: object
+) -> None:
     problem, start, truth = None, None, None
     for method in options.methods:
         case = f"{options.split}/{Path(name).name}/{views}/{options.photons:g}/{seed}/{method}"
@@ -115,7 +129,7 @@ def _case(options: argparse.Namespace, name: str, views: int, seed: int, done: s
             continue
         if problem is None:
             truth = patient(options.split, name, options.slices)
-            problem = measured(truth, views, options.photons, seed)
+            problem = measure(truth, views, options.photons, seed)
         label, _, text = method.partition(":")
         settings = {k: yaml.safe_load(v) for k, v in (pair.split("=") for pair in text.split(",") if pair)}
         needs = _needs_prior(method)

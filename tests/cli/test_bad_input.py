@@ -92,7 +92,7 @@ SPOILT: dict[str, tuple[Change, str]] = {
     "an axis beside the volume": (_attribute("geometry", "rotation_shift", 5000.0), "misses the volume"),
     "metres": (_attribute("volume", "affine", np.diag([-0.002, -0.002, 0.003, 1.0])), "grid of /volume"),
     "columns of no width": (_attribute("geometry", "column_spacing", 0.0), "column spacing"),
-    "an unknown beam": (_attribute("geometry", "kind", "cone"), "parallel"),
+    "an unknown beam": (_attribute("geometry", "kind", "spiral"), "parallel"),
     "a grid without an affine": (_attribute("volume", "affine", np.zeros((4, 4))), "affine"),
     "an unknown noise": (_attribute("noise", "kind", "pink"), "pink"),
     "no photons": (_attribute("noise", "photons", 0.0), "photons"),

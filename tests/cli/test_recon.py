@@ -49,7 +49,7 @@ def test_inverse_crime_is_said(run: Run, truth: Path) -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        ["--geometry", "cone"],
+        ["--geometry", "spiral"],
         ["--photons", "1e5", "--noise", "0.1"],
         ["--arc", "400"],
         ["--photons", "-1"],

@@ -213,3 +213,20 @@ def test_with_views_takes_those_views_alone(geometry: CTGeometry):
     part = geometry.with_views([5, 2])
     assert part.angles == (geometry.angles[5], geometry.angles[2])
     assert part.data_shape == (2, geometry.shape[0], geometry.columns)
+
+
+@pytest.mark.parametrize("kind", ["parallel", "flat", "curved"])
+def test_pictures_and_fitted_slices(kind: str):
+    grid = ((2, 20, 20), (2.0, 1.0, 1.0))
+    if kind == "parallel":
+        geometry = CTGeometry.parallel(*grid, 9, columns=31, column_spacing=2.0, detector_offset=3.0)
+    else:
+        geometry = CTGeometry.fan(*grid, 9, detector=kind, columns=31, source_origin=50.0, source_detector=75.0)
+    figure = geometry.plot()
+    assert len(figure.axes) == 1 and len(figure.axes[0].lines) >= 7
+    fitted = geometry.fit_volume()
+    assert 2 * fitted.field_radius - fitted.shape[1] * fitted.spacing[1] < 1.01 * fitted.spacing[1]
+    assert fitted.spacing[1] == pytest.approx(geometry.column_spacing / geometry.magnification)
+    assert not any("truncated" in note for note in fitted.notes())
+    with pytest.raises(InputError, match="no circle"):
+        CTGeometry.parallel(*grid, 9, columns=31, detector_offset=17.0).fit_volume()
