@@ -72,6 +72,21 @@ def peek(path: Path, head: bytes) -> dict[str, object] | None:
         return {"format": None, "names": []}
 
 
+def check_version(root: Mapping[str, object], newest: int, where: str) -> None:
+    """Raise InputError for a ``format_version`` among the root's attributes that this package does not know."""
+    version = root.get("format_version", newest)
+    if not isinstance(version, int) or version < 1:
+        raise CorruptInput("the format version is unreadable", where=where, found=version)
+    if version > newest:
+        raise InputError(
+            "the file was written by a newer version of this package",
+            where=where,
+            found=f"format version {version}",
+            expected=f"at most {newest}",
+            hint="Update medrecon.",
+        )
+
+
 def read_array(file: h5py.File, name: str, *, kinds: str, where: str, limits: Limits) -> np.ndarray:
     """A whole dataset whose dtype kind is one of ``kinds`` ("f", "iu", ...), its size checked first."""
     import h5py

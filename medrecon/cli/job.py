@@ -113,6 +113,8 @@ class Job:
         settings = self.method_settings()
         device = running.device_name(config.device or "auto")
         scan = self.scan()
+        for text in scan.meta.get("warnings", ()):
+            console.remark(f"{self.data.name}: {text}")
         quantity = options.quantity_name(config.quantity) or ("HU" if scan.modality == "ct" else None)
         grid, orientation = self.grid(scan)
         prior = None
