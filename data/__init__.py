@@ -4,7 +4,18 @@ To add a format, write one module with `reader` or `writer` from `medrecon.data.
 of the imports is the order of sniffing.
 """
 
-from medrecon.data import dicom, h5_volume, kspace_h5, nifti, scan_h5  # noqa: F401  (registers the formats)
+from medrecon.data import (  # noqa: F401  (registers the formats)
+    arrays,
+    cfl,
+    dicom,
+    fastmri,
+    h5_volume,
+    ismrmrd,
+    kspace_h5,
+    nifti,
+    scan_h5,
+    twix,
+)
 from medrecon.data.formats import read, read_scan, read_volume, readers, sniff, write, writers
 from medrecon.data.kspace import KSpace
 from medrecon.data.scan import Scan

@@ -116,3 +116,21 @@ def _check_coils(kspace: KSpace, where: str) -> None:
                 "the coil maps do not fit the data", where=where, found=maps.shape, expected=("sets", coils, *matrix)
             )
         require_finite(maps, where=where, what="coil maps")
+
+
+def centre_remark(kspace: KSpace) -> str | None:
+    """A sentence where the largest samples lie far from the centre of k-space: shifted or other data; else None."""
+    energy = np.zeros(kspace.data.shape[1:])
+    for coil in kspace.data:
+        energy += coil.real.astype(np.float64) ** 2 + coil.imag.astype(np.float64) ** 2
+    if 0 not in kspace.encoded:
+        energy = energy.sum(axis=0, keepdims=True)
+    peak = np.unravel_index(int(energy.argmax()), energy.shape)
+    far = [a for a in kspace.encoded if abs(int(peak[a]) - energy.shape[a] // 2) > max(2, energy.shape[a] // 8)]
+    if not far:
+        return None
+    names = ", ".join("zyx"[a] for a in far)
+    return (
+        f"the largest sample is at {tuple(int(p) for p in peak)}, not near the centre along {names}: k-space may be "
+        "shifted (say `centred: false`), or its axes may be others"
+    )

@@ -18,6 +18,7 @@ from medrecon.registry import Entry
 EXTRAS = {
     "ct": ("astra",),
     "mri": ("sigpy", "finufft"),
+    "siemens": ("twixtools",),
     "seismic": ("segyio",),
     "train": ("monai",),
     "priors": ("diffusers", "monai", "einops"),
