@@ -160,6 +160,8 @@ def test_wheel_holds_everything_under_one_name(wheel: Path) -> None:
     for pattern in ("*.css", "py.typed", "weights/*.safetensors", "weights/*.json"):
         for path in (ROOT / "medrecon").glob(pattern):
             assert f"medrecon/{path.relative_to(ROOT / 'medrecon').as_posix()}" in names
+    for path in (ROOT / "data" / "samples").iterdir():
+        assert f"medrecon/data/samples/{path.name}" in names
 
 
 def test_wheel_works_where_there_is_no_checkout(wheel: Path, tmp_path: Path) -> None:
