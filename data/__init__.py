@@ -8,10 +8,15 @@ from medrecon.data import dicom_ct_pd  # noqa: F401  (registers the formats; bef
 
 # isort: split
 from medrecon.data import (  # noqa: F401
+    arrays,
+    cfl,
     data_exchange,
     dicom,
+    fastmri,
     h5_volume,
     htc2022,
+    ismrmrd,
+    kspace_h5,
     nifti,
     nikon,
     nxtomo,
@@ -19,10 +24,24 @@ from medrecon.data import (  # noqa: F401
     scan_h5,
     skyscan,
     tiff_stack,
+    twix,
     walnut,
 )
 from medrecon.data.formats import read, read_scan, read_volume, readers, sniff, write, writers
+from medrecon.data.kspace import KSpace
 from medrecon.data.scan import Scan
 from medrecon.data.volume import Geometry, Volume
 
-__all__ = ["Geometry", "Scan", "Volume", "read", "read_scan", "read_volume", "readers", "sniff", "write", "writers"]
+__all__ = [
+    "Geometry",
+    "KSpace",
+    "Scan",
+    "Volume",
+    "read",
+    "read_scan",
+    "read_volume",
+    "readers",
+    "sniff",
+    "write",
+    "writers",
+]

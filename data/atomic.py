@@ -62,6 +62,15 @@ def atomic_write(path: str | Path, writer: Callable[[Path], None], *, overwrite:
     return Path(path)
 
 
+def write_bytes(path: str | Path, content: bytes, *, overwrite: bool = False) -> Path:
+    """`atomic_write` of bytes."""
+
+    def fill(target: Path) -> None:
+        target.write_bytes(content)
+
+    return atomic_write(path, fill, overwrite=overwrite)
+
+
 class Transaction:
     """Several files that appear together: a volume and the JSON beside it.
 

@@ -61,7 +61,10 @@ def new_file(path: Path) -> Iterator[h5py.File]:
 
 
 def peek(path: Path, head: bytes) -> dict[str, object] | None:
-    """Attributes ``format`` and the names at the root of an HDF5 file; None if it is none or cannot be opened."""
+    """What is at the root of an HDF5 file: its attribute ``format``, all names, and the names in each group.
+
+    None if it is no HDF5 file; nothing is in a file that cannot be opened.
+    """
     if not head.startswith(SIGNATURE):
         return None
     import h5py
@@ -70,9 +73,12 @@ def peek(path: Path, head: bytes) -> dict[str, object] | None:
         with h5py.File(path, "r", locking=False) as file:
             form = file.attrs.get("format")
             form = form.decode("utf-8", "replace") if isinstance(form, bytes) else form
-            return {"format": form if isinstance(form, str) else None, "names": list(file)[:_MOST_OBJECTS]}
+            names = list(file)[:_MOST_OBJECTS]
+            inside = [n for n in names if isinstance(file.get(n, getlink=True), h5py.HardLink)]
+            groups = {n: list(file[n])[:_MOST_OBJECTS] for n in inside if file.get(n, getclass=True) is h5py.Group}
+            return {"format": form if isinstance(form, str) else None, "names": names, "groups": groups}
     except (OSError, RuntimeError, ValueError, KeyError, TypeError):
-        return {"format": None, "names": []}
+        return {"format": None, "names": [], "groups": {}}
 
 
 def groups_with(path: Path, names: Sequence[str]) -> list[str]:
@@ -88,8 +94,23 @@ def groups_with(path: Path, names: Sequence[str]) -> list[str]:
         return []
 
 
-def read_array(file: h5py.File, name: str, *, kinds: str, where: str, limits: Limits) -> np.ndarray:
-    """A whole dataset whose dtype kind is one of ``kinds`` ("f", "iu", ...), its size checked first."""
+def check_version(root: Mapping[str, object], newest: int, where: str) -> None:
+    """Raise InputError for a ``format_version`` among the root's attributes that this package does not know."""
+    version = root.get("format_version", newest)
+    if not isinstance(version, int) or version < 1:
+        raise CorruptInput("the format version is unreadable", where=where, found=version)
+    if version > newest:
+        raise InputError(
+            "the file was written by a newer version of this package",
+            where=where,
+            found=f"format version {version}",
+            expected=f"at most {newest}",
+            hint="Update medrecon.",
+        )
+
+
+def safe_dataset(file: h5py.File, name: str, where: str) -> h5py.Dataset:
+    """A dataset whose values stand in this file, readable without plug-ins. Raises InputError or UnsafeInput."""
     import h5py
 
     dataset = file.get(name)
@@ -109,6 +130,12 @@ def read_array(file: h5py.File, name: str, *, kinds: str, where: str, limits: Li
             expected="gzip, lzf or none",
             hint="Write it again with h5py's compression='gzip'.",
         )
+    return dataset
+
+
+def read_array(file: h5py.File, name: str, *, kinds: str, where: str, limits: Limits) -> np.ndarray:
+    """A whole dataset whose dtype kind is one of ``kinds`` ("f", "iu", ...), its size checked first."""
+    dataset = safe_dataset(file, name, where)
     if dataset.dtype.kind not in kinds:
         raise InputError(f"/{name} has the wrong type of number", where=where, found=str(dataset.dtype))
     limits.check(dataset.shape, dataset.dtype.itemsize, where=where)
@@ -117,18 +144,33 @@ def read_array(file: h5py.File, name: str, *, kinds: str, where: str, limits: Li
     return np.asarray(dataset[()])
 
 
+def read_complex(file: h5py.File, name: str, *, where: str, limits: Limits) -> np.ndarray:
+    """A whole dataset of complex numbers, as such or as pairs named r and i, or real and imag."""
+    dataset = safe_dataset(file, name, where)
+    pair = dataset.dtype.names
+    if pair is None:
+        return read_array(file, name, kinds="c", where=where, limits=limits)
+    if tuple(pair) not in (("r", "i"), ("real", "imag")) or any(dataset.dtype[part].kind != "f" for part in pair):
+        raise InputError(f"/{name} holds no complex numbers", where=where, found=str(dataset.dtype)[:80])
+    limits.check(dataset.shape, 2 * dataset.dtype.itemsize, where=where)
+    if dataset.size and not dataset.id.get_storage_size():
+        raise CorruptInput(f"/{name} has a size but no values", where=where)
+    values = dataset[()]
+    return np.asarray(values[pair[0]] + 1j * values[pair[1]], dtype=np.complex64)
+
+
 def read_text(file: h5py.File, name: str, *, where: str) -> str | None:
-    """A scalar string dataset; None if absent."""
+    """A dataset of one text, a scalar or of length one; None if absent."""
     import h5py
 
     dataset = file.get(name)
     if dataset is None:
         return None
-    if not isinstance(dataset, h5py.Dataset) or dataset.shape != () or h5py.check_string_dtype(dataset.dtype) is None:
+    if not isinstance(dataset, h5py.Dataset) or dataset.size != 1 or h5py.check_string_dtype(dataset.dtype) is None:
         raise InputError(f"/{name} is not one text", where=where)
     if dataset.is_virtual or dataset.external:
         raise UnsafeInput(f"/{name} takes its values from other files", where=where)
-    value = dataset.asstr()[()]
+    value = dataset.asstr()[()] if dataset.shape == () else dataset.asstr()[:].ravel()[0]
     if len(value) > _LONGEST_TEXT:
         raise InputError(f"/{name} is too long", where=where)
     return str(value)

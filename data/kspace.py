@@ -30,8 +30,8 @@ class KSpace:
     volume_geometry
         The grid to reconstruct on. Along an encoded axis it has the voxel size ``field_of_view / data.shape`` and
         lies centrally in the encoded field of view (voxel ``m // 2`` on sample ``n // 2``): fewer voxels than samples
-        means oversampling that is cropped in the image. Where a file asks for smaller voxels than were measured, the
-        reader embeds the data with `padded`. Slices are as far apart as their centres (thickness plus gap).
+        means oversampling that is cropped in the image. Voxels are as large as measured: a file that asks for smaller
+        ones gets no interpolation. Slices are as far apart as their centres (thickness plus gap).
     field_of_view
         Encoded field of view along ``(z, y, x)`` in mm, oversampling included; of a slice axis slices times distance.
     mask
@@ -60,7 +60,7 @@ class KSpace:
         Coil maps that came with the data, complex64 ``(sets, coils, z, y, x)`` on the encoded grid; None mostly.
     quantity, provenance, meta
         Unit of the volume; plain JSON values without patient data; what the reader has to say. Known keys of `meta`:
-        ``format``, ``acceleration``, ``oversampling``, ``contrast``, ``warnings`` (a list of sentences).
+        ``format``, ``contrast``, ``warnings`` (a list of sentences on what was assumed or repaired).
     """
 
     data: np.ndarray
@@ -88,3 +88,8 @@ class KSpace:
     def coils(self) -> int:
         """Number of receive coils."""
         return int(self.data.shape[0])
+
+    @property
+    def sampling(self) -> np.ndarray:
+        """Where samples were measured, bool, as in `mask`; the samples that are not zero where no mask is stated."""
+        return (self.data != 0).any(axis=0) if self.mask is None else np.asarray(self.mask) != 0

@@ -54,7 +54,7 @@ def read_scan_h5(path: str | Path, *, limits: Limits | None = None) -> Scan:
     where, limits = Path(path).name, limits or Limits()
     with hdf5.open_input(path, _KIND) as file:
         root = hdf5.read_attributes(file, "/")
-        _check_version(root, where)
+        hdf5.check_version(root, VERSION, where)
         modality = str(root.get("modality", "ct"))
         stated = root.get("sha256")
         data = hdf5.read_array(file, "data", kinds="fiu", where=where, limits=limits)
@@ -189,20 +189,6 @@ def check_ct(data: np.ndarray, geometry: Mapping[str, object], grid: Geometry, w
             where=where,
             found=f"shape {grid.shape}, spacing {_rounded(grid.spacing)} mm",
             expected=f"shape {tuple(parsed.shape)}, spacing {_rounded(parsed.spacing)} mm",
-        )
-
-
-def _check_version(root: Mapping[str, object], where: str) -> None:
-    version = root.get("format_version", VERSION)
-    if not isinstance(version, int) or version < 1:
-        raise CorruptInput("the format version is unreadable", where=where, found=version)
-    if version > VERSION:
-        raise InputError(
-            "the file was written by a newer version of this package",
-            where=where,
-            found=f"format version {version}",
-            expected=f"at most {VERSION}",
-            hint="Update medrecon.",
         )
 
 

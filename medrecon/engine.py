@@ -204,11 +204,9 @@ def reconstruct(
             raise UsageError(f"method {method} needs a prior", hint="Give one with --prior; see medrecon priors list.")
         baseline_method = "tv" if given is None else "given"
         baseline = run.loop(make_sampler("tv", {}), KeyedNoise(seed), "baseline").estimate if given is None else given
-        scale, offset = affine_between(problem.quantity, problem.prior.card.quantity, problem.water)
+        theirs = problem.prior.card
         ends = torch.quantile(baseline.flatten()[:: max(1, baseline.numel() // 100_000)], torch.tensor([0.01, 0.99]))
-        check_compatible(
-            problem.prior.card, problem.prior.card.quantity, (system.to_quantity(ends) * scale + offset).tolist()
-        )
+        check_compatible(theirs, theirs.quantity, (ends * theirs.scale + theirs.offset).tolist())  # units of the prior
         given = baseline
     elif method not in DIRECT and direct is not None:
         baseline_method = direct

@@ -219,7 +219,7 @@ def plot_png(
     axes.margins(x=0.01)
     if len(curves) > 1:
         figure.legend(loc="outside upper right", ncols=min(len(curves), 4), frameon=False, fontsize=8.5)
-    return _save(figure)
+    return save(figure)
 
 
 def _axes(size: tuple[float, float]) -> tuple[Figure, Axes]:
@@ -248,7 +248,8 @@ def _logarithmic(axes: Axes, values: Sequence[float]) -> None:
         axes.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _save(figure: Figure) -> bytes:
+def save(figure: Figure) -> bytes:
+    """A figure as PNG bytes; the same figure gives the same bytes."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
@@ -290,16 +291,11 @@ def montage_png(volumes: Mapping[str, Volume], window: Window | None = None, *, 
     note = f"{window.name} window {window.low:g} to {window.high:g} {last.quantity}   research use only"
     figure.suptitle(title, color="white", fontsize=11)
     figure.supxlabel(note, color="#9ca3af", fontsize=8)
-    return _save(figure)
+    return save(figure)
 
 
 def write_montage(path: Path, volumes: Mapping[str, Volume], *, title: str = "", overwrite: bool = False) -> None:
     """`montage_png` into a file, whole or not at all."""
-    from medrecon.data.atomic import atomic_write
+    from medrecon.data.atomic import write_bytes
 
-    picture = montage_png(volumes, title=title)
-    atomic_write(path, lambda target: _write(target, picture), overwrite=overwrite)
-
-
-def _write(target: Path, content: bytes) -> None:
-    target.write_bytes(content)
+    write_bytes(path, montage_png(volumes, title=title), overwrite=overwrite)

@@ -241,11 +241,11 @@ def _given_maps(kspace: KSpace, found: Measurement) -> Tensor:
 def _mask_of(kspace: KSpace) -> Tensor:
     """The mask that the data came with, or the samples that are not zero in every coil."""
     trailing = kspace.data.shape[1:]
-    mask = (kspace.data != 0).any(axis=0) if kspace.mask is None else np.asarray(kspace.mask)
+    mask = kspace.sampling
     fits = mask.ndim == 3 and all(m in (1, n) for m, n in zip(mask.shape, trailing, strict=True))
     if not fits:
         raise InputError("the mask does not fit the k-space", found=mask.shape, expected=f"{trailing}, or 1")
-    return torch.from_numpy(np.ascontiguousarray(mask != 0))
+    return torch.from_numpy(np.ascontiguousarray(mask))
 
 
 def _centre_of(found: Measurement) -> Tensor:

@@ -42,6 +42,8 @@ class ReportData:
         Plain values, shown as they are.
     notes
         Sentences that the reader must know, such as how the data were simulated.
+    measurement
+        A PNG of how the data were measured and where they are not fitted.
     """
 
     title: str
@@ -61,6 +63,7 @@ class ReportData:
     settings: Mapping[str, object] = field(default_factory=dict)
     provenance: Mapping[str, object] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    measurement: bytes | None = None
 
     def __post_init__(self) -> None:
         for name in ("baseline", "truth", "spread"):
@@ -104,6 +107,7 @@ def render(data: ReportData) -> str:
         sections.images(data, volumes, view),
         sections.flicker(data, volumes, view),
         sections.residuals(data),
+        sections.measurement(data),
         sections.profile(data, volumes, view),
         sections.spread(data, view),
         _records(data),

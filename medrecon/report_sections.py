@@ -161,6 +161,16 @@ def residuals(data: ReportData) -> str:
     return f'<h2>Residual and convergence</h2><div class="plots">{"".join(plots)}</div>'
 
 
+def measurement(data: ReportData) -> str:
+    """What was measured, and where the residual lies."""
+    if data.measurement is None:
+        return ""
+    note = "Coil maps of the middle slice, the mask, and the residual of the samples, over all coils."
+    return f'<h2>Measurement</h2><p class="note">{note}</p>' + _img(
+        data.measurement, "Coil maps, mask, residual", "plot"
+    )
+
+
 def profile(data: ReportData, volumes: Mapping[str, Volume], view: View) -> str:
     """Values along one line."""
     labels, spacing = _labels(data), data.volume.as_orientation("LPS").geometry.spacing

@@ -15,6 +15,7 @@ from medrecon.data.scan import Scan
 from medrecon.data.volume import Geometry, Volume
 from medrecon.errors import InputError, UsageError
 from medrecon.physics.linop import LinearOperator
+from medrecon.physics.mri.masks import real_acceleration
 from medrecon.physics.noise import noise_from_dict
 from medrecon.prior import NetworkPrior, Prior, bundled_priors, load_prior, read_card
 from medrecon.problem import Problem
@@ -205,8 +206,7 @@ def measured_in_words(scan: Scan | KSpace) -> str:
         return f"{views} views of {slices} slices, {columns} columns"
     coils, *sizes = scan.data.shape
     axes = "slices, spokes, samples" if scan.trajectory is not None else "z, y, x"
-    rate = scan.meta.get("acceleration")
-    faster = f", acceleration {rate:.2f}" if isinstance(rate, int | float) else ""
+    faster = "" if scan.trajectory is not None else f", acceleration {real_acceleration(scan.sampling):.2f}"
     return f"{coils} coil{'s' * (coils > 1)}, {' x '.join(map(str, sizes))} samples ({axes}){faster}"
 
 

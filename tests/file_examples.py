@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from medrecon.data.kspace import KSpace
 from medrecon.data.scan import Scan
 from medrecon.data.volume import Geometry, Volume
 from medrecon.physics.ct_geometry import CTGeometry
@@ -43,6 +44,40 @@ def scan(views: int = 6, seed: int = 0, geometry: CTGeometry | None = None) -> S
     data = np.random.default_rng(seed).uniform(0, 3, geometry.data_shape).astype(np.float32)
     noise = {"kind": "poisson", "photons": 1e5, "electronic": 2.5}
     return Scan(data, geometry.to_dict(), grid, noise=noise, provenance={"source": "test", "seed": 3})
+
+
+def kspace(seed: int = 0) -> KSpace:
+    """Random samples with every part that k-space may have, on an oblique grid."""
+    rng = np.random.default_rng(seed)
+
+    def draw(*shape: int) -> np.ndarray:
+        parts = rng.standard_normal((2, *shape), dtype=np.float32)
+        return (parts[0] + 1j * parts[1]).astype(np.complex64)
+
+    grid = oblique()
+    mask = np.array([1, 0, 1, 1, 1, 0, 1], dtype=bool).reshape(1, 1, 7)
+    z, y, x = (n * s for n, s in zip(grid.shape, grid.spacing, strict=True))
+    mixing = draw(3, 3).astype(np.complex128)
+    return KSpace(
+        draw(3, *grid.shape) * mask, grid, (z, y, x), mask, readout_axis=1, averages=mask.astype(np.float32) * 2,
+        noise_covariance=mixing @ mixing.conj().T, calibration=draw(3, 5, 4, 3), maps=draw(1, 3, *grid.shape),
+        provenance={"source": "test"}, meta={"format": "test", "warnings": ["one"]},
+    )  # fmt: skip
+
+
+def same_kspace(a: KSpace, b: KSpace) -> bool:
+    """Whether two measurements agree bit for bit in all that is meant."""
+    names = ("data", "mask", "averages", "noise_covariance", "calibration", "trajectory", "maps")
+    pairs = [(getattr(a, name), getattr(b, name)) for name in names]
+    facts = [
+        (k.field_of_view, k.encoded, k.readout_axis, k.matrix, k.quantity, k.volume_geometry.shape,
+         k.volume_geometry.affine.tolist(), k.provenance)
+        for k in (a, b)
+    ]  # fmt: skip
+    return facts[0] == facts[1] and all(
+        p is q is None or (p is not None and q is not None and p.dtype == q.dtype and np.array_equal(p, q))
+        for p, q in pairs
+    )
 
 
 def dicom_series(

@@ -59,10 +59,10 @@ def test_no_core_dependency_is_an_extra() -> None:
 def test_conda_environment_agrees_with_pyproject() -> None:
     environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
     listed = {}
-    for line in environment["dependencies"]:
-        if isinstance(line, str):
-            name, _, bound = line.partition(">=")
-            listed[name] = bound
+    *lines, by_pip = environment["dependencies"]  # what conda-forge lacks comes from PyPI
+    for line in lines + [line for line in by_pip["pip"] if not line.startswith("--")]:
+        name, _, bound = line.partition(">=")
+        listed[name] = bound
     for name, requirement in _requirements().items():
         (specifier,) = requirement.specifier
         assert listed[CONDA_NAMES.get(name, name)] == specifier.version, name
@@ -160,6 +160,8 @@ def test_wheel_holds_everything_under_one_name(wheel: Path) -> None:
     for pattern in ("*.css", "py.typed", "weights/*.safetensors", "weights/*.json"):
         for path in (ROOT / "medrecon").glob(pattern):
             assert f"medrecon/{path.relative_to(ROOT / 'medrecon').as_posix()}" in names
+    for path in (ROOT / "data" / "samples").iterdir():
+        assert f"medrecon/data/samples/{path.name}" in names
 
 
 def test_wheel_works_where_there_is_no_checkout(wheel: Path, tmp_path: Path) -> None:

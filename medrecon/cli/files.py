@@ -33,18 +33,19 @@ def info(
     from medrecon.data import read, sniff
     from medrecon.data.scan import Scan
     from medrecon.data.volume import Volume
+    from medrecon.kspace_text import kspace_summary
 
     kind, content = sniff(file), read(file)
     values: dict[str, object] = {"file": file.name, "format": kind}
     if isinstance(content, Volume):
         values |= _volume_info(content)
     else:
-        values |= _scan_info(content) if isinstance(content, Scan) else content.summary()
+        values |= _scan_info(content) if isinstance(content, Scan) else kspace_summary(content)
     if as_json:
         console.result_json(values)
         return
     lines = [(key.replace("_", " "), _shown(value)) for key, value in values.items() if key != "description"]
-    console.result(console.table(lines))
+    console.result(console.table([line for line in lines if line[1]]))
     if "description" in values:
         console.result(str(values["description"]))
 
@@ -102,6 +103,8 @@ def _scan_info(scan: Scan) -> dict[str, object]:
 def _shown(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
+    if isinstance(value, list) and value and isinstance(value[0], str):
+        return "; ".join(value)
     if isinstance(value, list):
         return " x ".join(_shown(item) for item in value)
     return str(value)

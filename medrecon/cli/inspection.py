@@ -19,6 +19,7 @@ EXTRAS = {
     "ct": ("astra",),
     "mri": ("sigpy", "finufft"),
     "rings": ("algotom",),
+    "siemens": ("twixtools",),
     "seismic": ("segyio",),
     "train": ("monai",),
     "priors": ("diffusers", "monai", "einops"),

@@ -58,7 +58,7 @@ class Job:
             targets.append(beside.named("spread"))
         if self.config.report is not None:
             running.check_is_file_name(Path(self.config.report), ".html")
-            targets.append(Path(self.config.report))
+            targets += [Path(self.config.report), beside.measurement]
         for target in targets:
             check_target(target, overwrite=self.overwrite)
 
@@ -117,6 +117,8 @@ class Job:
         settings = self.method_settings()
         device = running.device_name(config.device or "auto")
         scan = self.scan()
+        for text in scan.meta.get("warnings", ()):
+            console.remark(f"{self.data.name}: {text}")
         quantity = options.quantity_name(config.quantity) or ("HU" if scan.modality == "ct" else None)
         grid, orientation = self.grid(scan)
         prior = None
@@ -156,6 +158,7 @@ class Job:
         """Reconstruct and write everything; returns the summary of the run."""
         from medrecon.data import write
         from medrecon.mismatch import warnings_of
+        from medrecon.data.atomic import write_bytes
         from medrecon.report import write_report
 
         config, beside = self.config, Beside(self.output)
@@ -180,8 +183,13 @@ class Job:
             record["warnings"] = doubts
         volumes = {"result": result.volume, "baseline": result.baseline, "spread": result.spread}
         files = {"result": self.output, "baseline": beside.named("baseline"), "spread": beside.named("spread")}
-        record["beside"] = {name: files[name].name for name in ("baseline", "spread") if volumes[name] is not None}
+        beside_it = {name: files[name].name for name in ("baseline", "spread") if volumes[name] is not None}
         written = {}
+        picture = None if config.report is None else self._picture(ready, result)
+        if picture is not None:
+            beside_it["measurement"] = beside.measurement.name
+            written["measurement"] = str(write_bytes(beside.measurement, picture, overwrite=self.overwrite))
+        record["beside"] = beside_it
         for name, volume in volumes.items():
             if volume is not None:
                 shown = self._as_written(volume, ready.orientation)
@@ -244,6 +252,16 @@ class Job:
                 "residual_per_view": residual_per_view(ready.problem, result.volume),
             },
         )
+
+    def _picture(self, ready: Prepared, result: Result) -> bytes | None:
+        """How the data were measured, for modalities that have a picture of it."""
+        from medrecon.data.kspace import KSpace
+
+        if not isinstance(ready.scan, KSpace):
+            return None
+        from medrecon.mri_figures import measurement_png
+
+        return measurement_png(ready.scan, ready.problem, result.volume)
 
     def _as_written(self, volume: Volume, orientation: str) -> Volume:
         """In the axes of the output; the previewed slice alone where one is asked for."""

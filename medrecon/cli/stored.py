@@ -34,6 +34,11 @@ class Beside:
         return self.output.with_name(f"{stem}-{what}{suffix}")
 
     @property
+    def measurement(self) -> Path:
+        """The picture of the measurement, for modalities that have one."""
+        return self.output.with_name(f"{self._split[0]}-measurement.png")
+
+    @property
     def report(self) -> Path:
         """The report, where no other name is given."""
         return self.output.with_name(f"{self._split[0]}.html")
@@ -91,6 +96,7 @@ def stored_report(result: Path, truth_file: Path | None = None) -> ReportData:
         settings=_mapping(record.get("settings")),
         provenance={key: record[key] for key in _SHOWN if key in record} | {"seconds": run.get("seconds")},
         notes=tuple(notes),
+        measurement=_picture(result, named.get("measurement")),
     )
 
 
@@ -107,6 +113,12 @@ def figures(volume: Volume, truth: Volume) -> dict[str, float]:
     from medrecon.metrics import compare_volumes
 
     return {key: value for key, value in compare_volumes(volume, truth).items() if isinstance(value, float)}
+
+
+def _picture(result: Path, name: object) -> bytes | None:
+    """The picture of the measurement beside a result, where it still stands there."""
+    path = None if name is None else result.with_name(str(name))
+    return path.read_bytes() if path is not None and path.is_file() else None
 
 
 def _mapping(value: object) -> dict[str, object]:

@@ -29,7 +29,7 @@ class L1Wavelet(Sampler):
     (Figueiredo and Nowak 2003). Wavelets are those of each slice, or of ``axes``.
     """
 
-    weight: float = 0.003
+    weight: float = 0.0015
     iterations: int = 100
     axes: tuple[int, ...] = (1, 2)
     shifts: bool = True

@@ -18,6 +18,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -27,7 +28,7 @@ import torch
 from medrecon.data.volume import Geometry, Volume
 from medrecon.errors import CorruptInput, InputError, MedreconError
 from medrecon.noise import KeyedNoise
-from medrecon.registry import Registry
+from medrecon.registry import Entry, Registry
 from medrecon.training.augment import enlarge, sharpened
 from medrecon.training.corpus import STEP, Corpus, Progress, stored_corpus
 from medrecon.training.files import write_array, write_text
@@ -57,7 +58,11 @@ class PairSettings:
 
 
 class GuideMaker(Protocol):
-    """``make(truth, rng, views)``: a random scan of ``truth`` and its classical volume, in the scan's quantity."""
+    """``make(truth, rng, views)``: a random scan of ``truth`` and its classical volume, in the scan's quantity.
+
+    ``views`` is how much is measured: the number of views for CT, the acceleration for MRI. Those of the validation
+    are registered as ``levels``.
+    """
 
     def __call__(self, truth: Volume, rng: np.random.Generator, views: int | None = None) -> tuple[Problem, Volume]:
         """Make one."""
@@ -65,13 +70,22 @@ class GuideMaker(Protocol):
 
 
 guide_makers: Registry[GuideMaker] = Registry("maker of guides for")
+_MAKERS = {"mri": "medrecon.training.guides_mri"}  # modules that register one, beside this one
+
+
+def guide_maker(modality: str) -> Entry[GuideMaker]:
+    """The maker of guides for a modality, with what was registered with it. Raises UsageError if there is none."""
+    if modality in _MAKERS:
+        import_module(_MAKERS[modality])
+    return guide_makers.entry(modality)
+
 
 VIEWS = (4, 4, 5, 6, 7, 8, 8, 8, 10, 12, 14, 16, 16, 20, 24, 32)
 _AUTOMATIC = 0.5  # share of total-variation volumes that are what the engine makes
 _LEVELS, _TRUST, _WEIGHT = (0.7, 1.5), (0.05, 0.3), (0.3, 3.0)  # of `refine`, around what it is used with
 
 
-@guide_makers.register("ct")
+@guide_makers.register("ct", levels=(4, 8, 16, 32))
 def sparse_view_ct(truth: Volume, rng: np.random.Generator, views: int | None = None) -> tuple[Problem, Volume]:
     """Parallel beam, few views at random angles, photon noise; then 3D total variation of random strength.
 
@@ -174,7 +188,7 @@ def make_pair(corpus: Corpus, settings: PairSettings, number: int) -> np.ndarray
     grid = Geometry.from_spacing(truth.shape, tuple(float(s) for s in spacing))  # type: ignore[arg-type]
     scale = np.float32(intensity.scale or 1.0)
     physical = Volume(truth * scale + np.float32(intensity.offset), grid, intensity.quantity)
-    problem, classical = guide_makers.get(settings.modality)(physical, rng, views)
+    problem, classical = guide_maker(settings.modality).value(physical, rng, views)
     guides = [classical]
     if settings.refined:
         guides += _refined(problem, classical, _prior(settings.prior, settings.prior_sha256), settings.refined, rng)

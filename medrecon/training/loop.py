@@ -326,7 +326,7 @@ def _with_budget(settings: TrainingSettings) -> TrainingSettings:
 
 def _recipe(settings: TrainingSettings, init: str | None, start: NetworkPrior | None) -> PairSettings:
     """How pairs are made. Raises UsageError where guides are to be refined and there is no prior that can."""
-    recipe = PairSettings(settings.modality, settings.pairs, settings.seed)
+    recipe = PairSettings(settings.modality, settings.pairs, settings.seed, frame=settings.frame)
     if not settings.refined:
         return recipe
     if init is None or start is None or not start.guides:
@@ -363,6 +363,8 @@ def _key(settings: TrainingSettings, corpus: Corpus, start: str, sigma_data: flo
     names = ("name", "description", "licence", "steps", "minutes", "checkpoint_every", "workers", "device")
     other = ("validation_slices", "validation_pairs", "sampled_slices", "pairs_in_background")
     chosen = {name: value for name, value in settings.to_dict().items() if name not in names + other}
+    if settings.frame == TrainingSettings.frame:  # checkpoints from before it could be set stay valid
+        del chosen["frame"]
     text = json.dumps([chosen, corpus.key, start, sigma_data], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 

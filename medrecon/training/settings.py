@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 
 from medrecon.errors import UsageError
 from medrecon.network import UNetConfig
@@ -56,7 +56,7 @@ class TrainingSettings:
     name, description, licence
         For the card; the name is the output's by default.
     modality
-        Picks the maker of guides; ``"ct"``.
+        Picks the maker of guides and the augmentation; ``"ct"`` or ``"mri"``.
     intensity
         By default what fits the quantity of the first volume.
     planes
@@ -75,6 +75,8 @@ class TrainingSettings:
     pairs_in_background
         Make them in a process of their own while the training runs, instead of before it. What the network sees then
         depends on the speed of both, so that two runs differ.
+    frame
+        Pixels: larger slices are reduced to it before they are measured for a guide.
     refined
         Rounds of ``refine`` with the prior to start from, whose results are guides too: the second stage of a training,
         for a prior that is to go on from its own results.
@@ -119,6 +121,7 @@ class TrainingSettings:
     guides: int = 3
     pairs: int = 500
     pairs_in_background: bool = True
+    frame: int = 128
     refined: int = 0
     unguided: float = 0.2
     sizes: tuple[tuple[int, int, float], ...] = ((64, 8, 0.75), (96, 4, 0.25))
@@ -135,7 +138,7 @@ class TrainingSettings:
     weight_decay: float = 1e-3
     clip: float = 1.0
     ema: float = 0.999
-    augmentation: Augmentation = field(default_factory=Augmentation)
+    augmentation: Augmentation = None  # type: ignore[assignment]  # that of the modality
     minimum_pixels: int = 600
     seed: int = 0
     device: str = "cpu"
@@ -146,6 +149,10 @@ class TrainingSettings:
     sampled_slices: int = 16
 
     def __post_init__(self) -> None:
+        if self.augmentation is None:
+            object.__setattr__(self, "augmentation", Augmentation.of(self.modality))
+        if self.frame < 16:
+            raise UsageError("the frame of guides is too small", found=self.frame, expected="16 pixels or more")
         if self.steps is not None and self.minutes is not None:
             raise UsageError("give the budget in steps or in minutes, not both", found=(self.steps, self.minutes))
         if (self.steps or 0) < 0 or not (self.minutes is None or self.minutes > 0):

@@ -21,7 +21,7 @@ from medrecon.training.denoisers import (
     tuned_tv,
     tv_denoise,
 )
-from medrecon.training.guides import PairFolder, PairSettings
+from medrecon.training.guides import PairFolder, PairSettings, guide_maker
 from medrecon.training.memorisation import memorisation
 from medrecon.training.settings import TrainingSettings
 
@@ -38,7 +38,7 @@ _REGION = 6  # pixels around the object, as samplers use the prior
 _PIXELS = 48 * 128 * 128  # larger slices, fewer of them
 _TUNED = 12  # slices on which total variation is tuned
 _BM3D = 4  # slices that BM3D, a second each, is asked for
-_VIEWS = (4, 8, 16, 32)
+_LEVELS = (4, 8, 16, 32)  # of what a maker of guides is asked for, where it does not say itself
 _PER_PAIR = 8  # slices of each pair
 _SEED = 20  # of the noise: the same for every prior
 
@@ -91,7 +91,11 @@ def validation_pairs(corpus: Corpus, settings: TrainingSettings, folder: Path) -
     """Classical volumes of few-view scans of validation volumes; None where there are no neighbouring slices."""
     if not settings.guided or not corpus.chunks or settings.validation_pairs == 0:
         return None
-    recipe = PairSettings(settings.modality, settings.validation_pairs, _SEED, enlarged=0.0, views=_VIEWS)
+    stated = guide_maker(settings.modality).meta.get("levels", _LEVELS)
+    levels = tuple(int(n) for n in stated)  # type: ignore[attr-defined]
+    recipe = PairSettings(
+        settings.modality, settings.validation_pairs, _SEED, frame=settings.frame, enlarged=0.0, views=levels
+    )
     return PairFolder(folder, corpus, recipe)
 
 

@@ -162,6 +162,27 @@ class CartesianSense(LinearOperator):
         image = out.reshape(*sizes, self.coils, *self._plane).movedim(len(sizes), 0)
         return image.permute(0, *(1 + place.index(a) for a in range(3)))
 
+    # --- to look at ------------------------------------------------------------------------------------------
+    def map_magnitudes(self) -> Tensor:
+        """Moduli of the coil maps, ``(sets, coils, z, y, x)``."""
+        sizes = [self.grid[a] for a in self.free]
+        place = (*self.free, *self.transformed)
+        ordered = self._maps.abs().reshape(*sizes, self.sets, self.coils, *self._plane)
+        ordered = ordered.movedim((len(sizes), len(sizes) + 1), (0, 1))
+        return ordered.permute(0, 1, *(2 + place.index(a) for a in range(3)))
+
+    def on_frequencies(self, values: Tensor) -> Tensor:
+        """Values of the samples ``(rows, samples)`` where they were measured: ``(*free axes, *transformed axes)``.
+
+        Zero where nothing was measured.
+        """
+        index = self._index.expand(self.rows, -1)
+        if self._valid is not None:
+            values = values * self._valid
+        out = torch.zeros((self.rows, prod(self._full)), dtype=values.dtype, device=values.device)
+        out.scatter_add_(1, index, values)
+        return out.reshape(*(self.grid[a] for a in self.free), *self._full)
+
     # --- passes over the coil images -------------------------------------------------------------------------
     def _chunks(self) -> Iterator[tuple[slice, slice]]:
         """Rows, and coils where the coils of one row are already too many."""
@@ -285,7 +306,7 @@ class RealVolume(LinearOperator):
     Real and imaginary parts of a datum are two data with independent noise.
 
     ``complex_op`` is the operator for methods that work in complex numbers: ``full`` where it is given (it may have
-    several sets of maps, of which the real volume can use the first alone), else ``op`` itself.
+    several sets of maps, of which the real volume can use the first alone), else ``op`` itself; ``measured`` is ``op``.
     """
 
     def __init__(self, op: LinearOperator, full: LinearOperator | None = None) -> None:
@@ -295,6 +316,7 @@ class RealVolume(LinearOperator):
         if full.range != op.range:
             raise InputError("the two operators measure differently", found=full.range, expected=op.range)
         self._op, self.complex_op = op, full
+        self.measured = op
         real = torch.zeros((), dtype=op.domain.dtype).real.dtype
         self.domain = Space(op.domain.shape, real)
         self.range = Space((*op.range.shape, 2), real)

@@ -9,6 +9,7 @@ import pytest
 
 from helpers.command_line import Run
 from medrecon.cli import demo as demo_module
+from medrecon.cli import demo_mri
 from medrecon.data import read_volume
 
 FILES = ("truth.nii.gz", "scan.h5", "fbp.nii.gz", "recon.nii.gz", "recon.json", "comparison.png", "report.html")
@@ -19,6 +20,9 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same demo on a grid that takes seconds."""
     monkeypatch.setattr(demo_module, "_SLICES", 8)
     monkeypatch.setattr(demo_module, "_SIZE", 48)
+    monkeypatch.setattr(demo_mri, "_SLICES", 2)
+    monkeypatch.setattr(demo_mri, "_CASES", ((4, "gaussian1d"), (8, "poisson2d")))
+    monkeypatch.setattr(demo_mri, "_COILS", 4)
 
 
 @pytest.mark.usefixtures("small")
@@ -45,8 +49,28 @@ def test_demo_all_gives_each_its_folder_and_prints_figures(run: Run) -> None:
     answer = run("demo", "-o", "shown")
     assert answer.code == 0, answer.err
     assert (Path("shown") / "ct" / "report.html").exists()
+    for name in ("truth.nii.gz", "kspace.h5", "recon.nii.gz", "comparison.png", "report.html", "recon-measurement.png",
+                 "kspace-x8.h5", "recon-x8.nii.gz", "report-x8.html"):  # fmt: skip
+        assert (Path("shown") / "mri" / name).stat().st_size > 0, name
+    assert "Coil maps" in (Path("shown") / "mri" / "report.html").read_text()
+    assert "gaussian1d x4 zero-filled" in answer.out and "poisson2d x8 tv" in answer.out
     assert "PSNR dB" in answer.out
     assert "report.html" in answer.out
+
+
+def test_demo_of_seismic_is_not_there_yet(run: Run) -> None:
+    assert run("demo", "seismic").code == 2
+
+
+@pytest.mark.slow
+def test_demo_of_mri_in_full(run: Run) -> None:
+    answer = run("demo", "mri", "-o", "shown", "--json")
+    assert answer.code == 0, answer.err
+    summary = answer.json()["mri"]
+    figures = {name: f["psnr"] for name, f in summary["metrics"].items()}
+    for case in ("gaussian1d x4", "poisson2d x8"):
+        assert figures[f"{case} {summary['method']}"] > figures[f"{case} zero-filled"] + 5
+    assert 0.6 < summary["discrepancy"] < 2.0
 
 
 @pytest.mark.slow

@@ -38,7 +38,6 @@ def test_version_and_help(run: Run) -> None:
         ["methods", "no-such-method"],
         ["priors", "show", "no-such-prior"],
         ["demo", "seismic"],
-        ["demo", "mri"],
         ["demo", "opera"],
     ],
 )

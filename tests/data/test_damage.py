@@ -8,19 +8,23 @@ import numpy as np
 import pytest
 
 import file_examples as examples
-from medrecon.data import Scan, Volume, read, write
+from medrecon.data import KSpace, Scan, Volume, read, write
 from medrecon.data.formats import read as read_any
 from medrecon.errors import InputError
 
-FORMATS = ["a.nii", "a.nii.gz", "volume.h5", "scan.h5"]
-CHECKED_BY_ITSELF = ["a.nii.gz", "volume.h5", "scan.h5"]  # plain .nii has no checksum: its sidecar has
+FORMATS = ["a.nii", "a.nii.gz", "volume.h5", "scan.h5", "kspace.h5"]
+CHECKED_BY_ITSELF = ["a.nii.gz", "volume.h5", "scan.h5", "kspace.h5"]  # plain .nii has no checksum: its sidecar has
 
 
-def example(name: str) -> Volume | Scan:
+def example(name: str) -> Volume | Scan | KSpace:
+    if name == "kspace.h5":
+        return examples.kspace()
     return examples.scan() if name == "scan.h5" else examples.volume(examples.oblique())
 
 
-def same(a: Volume | Scan, b: Volume | Scan) -> bool:
+def same(a: Volume | Scan | KSpace, b: Volume | Scan | KSpace) -> bool:
+    if isinstance(a, KSpace) and isinstance(b, KSpace):
+        return examples.same_kspace(a, b)
     if isinstance(a, Volume) and isinstance(b, Volume):
         return (
             np.array_equal(a.array, b.array)
@@ -32,7 +36,7 @@ def same(a: Volume | Scan, b: Volume | Scan) -> bool:
     return np.array_equal(a.data, b.data) and facts[0] == facts[1]
 
 
-def outcome(path: Path, whole: Volume | Scan, *, verify: bool) -> str:
+def outcome(path: Path, whole: Volume | Scan | KSpace, *, verify: bool) -> str:
     """``refused``, ``same`` or ``different``; any error but InputError passes through and fails the test."""
     try:
         return "same" if same(read_any(path, verify=verify), whole) else "different"

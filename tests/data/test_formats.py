@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import file_examples as examples
-from medrecon.data import Scan, Volume, read, read_volume, readers, sniff, write, writers
+from medrecon.data import KSpace, Scan, Volume, read, read_volume, readers, sniff, write, writers
 from medrecon.data.formats import writer_for
 from medrecon.data.limits import Limits, available_memory
 from medrecon.errors import InputError, UsageError
@@ -19,7 +19,8 @@ from medrecon.errors import InputError, UsageError
 @pytest.mark.parametrize("entry", list(writers), ids=writers.names())
 def test_contract_of_every_writer(tmp_path, entry):
     """What any writer writes, the registry recognises and reads back with the same values, place and quantity."""
-    content = examples.scan() if entry.value.content is Scan else examples.volume(examples.oblique())
+    kinds = {Scan: examples.scan, KSpace: examples.kspace, Volume: lambda: examples.volume(examples.oblique())}
+    content = kinds[entry.value.content]()
     for suffix in entry.value.suffixes:
         path = write(tmp_path / f"name{suffix}", content)
         assert sniff(path) == entry.name
@@ -84,4 +85,4 @@ def test_limits_are_sensible():
 
 
 def test_reader_names():
-    assert {"nifti", "scan.h5", "hdf5-volume", "dicom"} <= set(readers.names())
+    assert {"nifti", "scan.h5", "kspace.h5", "hdf5-volume", "dicom"} <= set(readers.names())
