@@ -292,7 +292,8 @@ class _Run:
         raw = self.system.raw
         scale, offset = affine_between(raw.quantity, self.quantity, raw.water)
         values = x * (self.system.scale * scale) if difference else self.system.to_quantity(x) * scale + offset
-        return Volume(values.contiguous().numpy(), self.system.geometry, self.quantity)
+        meta = {"map": "spread"} if difference else {}
+        return Volume(values.contiguous().numpy(), self.system.geometry, self.quantity, meta)
 
     def samples(
         self, sampler: Sampler, samples: int, seed: int, method: str, checkpoint: Path | None, key: RunKey

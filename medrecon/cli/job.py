@@ -43,24 +43,23 @@ class Job:
     overwrite: bool = False
     preview: int | None = None
     truth: Path | None = None
+    keep_identifiers: bool = False
 
     # --- before anything is computed --------------------------------------------------------------------------
     def check_targets(self) -> None:
         """Everything that will be written can be written. Raises UsageError where not."""
-        from medrecon.data import Volume
         from medrecon.data.atomic import check_target
-        from medrecon.data.formats import writer_for
+        from medrecon.data.formats import check_output
 
-        writer_for(self.output, Volume)
         beside = Beside(self.output)
         targets = [self.output, beside.named("baseline")]
         if (self.config.samples or 1) > 1:
             targets.append(beside.named("spread"))
+        for target in targets:
+            check_output(target, overwrite=self.overwrite)
         if self.config.report is not None:
             running.check_is_file_name(Path(self.config.report), ".html")
-            targets.append(Path(self.config.report))
-        for target in targets:
-            check_target(target, overwrite=self.overwrite)
+            check_target(self.config.report, overwrite=self.overwrite)
 
     def prepare_checkpoint(self, resume: bool) -> None:
         """A checkpoint that is not asked for is removed; one that is asked for and absent is said."""
@@ -169,12 +168,13 @@ class Job:
         volumes = {"result": result.volume, "baseline": result.baseline, "spread": result.spread}
         files = {"result": self.output, "baseline": beside.named("baseline"), "spread": beside.named("spread")}
         record["beside"] = {name: files[name].name for name in ("baseline", "spread") if volumes[name] is not None}
+        belongs = options.source_of(self.config.like, self.keep_identifiers)
         written = {}
         for name, volume in volumes.items():
             if volume is not None:
                 shown = self._as_written(volume, ready.orientation)
                 about = record if name == "result" else _companion_record(record, name, result)
-                write(files[name], shown, overwrite=self.overwrite, provenance=about)
+                write(files[name], shown, overwrite=self.overwrite, provenance=about, about=belongs)
                 written[name] = str(files[name])
         if config.report is not None:
             data = stored_report(self.output, self.truth)

@@ -50,6 +50,7 @@ def recon(
         int | None, typer.Option("--preview-slice", metavar="Z", help="Reconstruct this slice only.")
     ] = None,
     report: Annotated[str | None, typer.Option("--report", help="Write the report to this .html file.")] = None,
+    keep_identifiers: options.KeepIdentifiers = False,
     as_json: options.Json = False,
 ) -> None:
     """Reconstruct a volume from INPUT.
@@ -61,7 +62,12 @@ def recon(
         method=method, prior=prior, steps=steps, samples=samples, seed=seed, device=device, quantity=quantity,
         like=like, voxel=voxel, shape=shape, report=report, settings=options.settings_of(settings),
     )  # fmt: skip
-    job = Job(data, output, options.resolved(said, config), overwrite=overwrite, preview=preview_slice)
+    settled = options.resolved(said, config)
+    job = Job(
+        data, output, settled, overwrite=overwrite, preview=preview_slice, keep_identifiers=keep_identifiers
+    )  # fmt: skip
+    if keep_identifiers:
+        options.source_of(settled.like, keep_identifiers)  # says before the run what is missing
     if dry_run:
         _show_plan(job, as_json)
         return
