@@ -200,16 +200,17 @@ class System:
         height, width = self.geometry.shape[1:]
         if self.start is None or self.prior is None:
             return slice(0, height), slice(0, width)
-        occupied = (self.start - self._background).abs() > _BACKGROUND_FRACTION
+        occupied = (self.start - self.background).abs() > _BACKGROUND_FRACTION
         return (
             _interval(occupied.any(dim=0).any(dim=1).numpy()),
             _interval(occupied.any(dim=0).any(dim=0).numpy()),
         )
 
     @property
-    def _background(self) -> float:
+    def background(self) -> float:
         """Empty space in internal units: air on the Hounsfield scale, zero of anything else."""
-        assert self.prior is not None
+        if self.prior is None:
+            return 0.0
         card = self.prior.card
         empty = -1000.0 if card.quantity == "HU" else 0.0  # card.range[0] may be fat, or below air
         return (empty - card.offset) / card.scale
@@ -256,7 +257,7 @@ class System:
                 hint="Set sigma_min and sigma_max within that range.",
             )
         rows, columns = self.region
-        clean = torch.full_like(x, self._background)
+        clean = torch.full_like(x, self.background)
         guides = self.prior.guides if isinstance(self.prior, NetworkPrior) else 0
         for first in range(0, x.shape[0], self.slice_batch):
             last = min(first + self.slice_batch, x.shape[0])

@@ -121,6 +121,7 @@ class RunConfig:
     voxel: str | None = None
     shape: str | None = None
     report: str | None = None
+    trust: str | None = None
     settings: dict[str, object] | None = None
 
     def over(self, other: RunConfig) -> RunConfig:
@@ -130,7 +131,7 @@ class RunConfig:
         return replace(other, **said)
 
 
-_DEFAULTS = RunConfig(method="auto", samples=1, seed=0, device="auto", settings={})
+_DEFAULTS = RunConfig(method="auto", samples=1, seed=0, device="auto", trust="basic", settings={})
 
 
 def resolved(command_line: RunConfig, file: Path | None) -> RunConfig:

@@ -43,6 +43,9 @@ def recon(
         str | None, typer.Option("--shape", metavar="Z,Y,X", help="Size of the output, in voxels.")
     ] = None,
     quantity: Annotated[str | None, typer.Option("--quantity", help="HU or mu (1/mm) in the output. [HU]")] = None,
+    trust: Annotated[
+        str | None, typer.Option("--trust", help="Judge the result: none, basic, or full (two more runs). [basic]")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that was interrupted.")] = False,
     overwrite: options.Overwrite = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would cost, and stop.")] = False,
@@ -56,11 +59,12 @@ def recon(
     """Reconstruct a volume from INPUT.
 
     Beside OUTPUT stand NAME.json (settings, hashes, residual), NAME-baseline (the classical volume that the result is
-    to be judged against) and, with --samples, NAME-spread (the standard deviation).
+    to be judged against), NAME-null-share (share of the detail that the data cannot decide, 0 to 1), with a prior
+    NAME-prior-only (what nothing but the prior says) and, with --samples, NAME-spread (the standard deviation).
     """
     said = options.RunConfig(
         method=method, prior=prior, steps=steps, samples=samples, seed=seed, device=device, quantity=quantity,
-        like=like, voxel=voxel, shape=shape, report=report, settings=options.settings_of(settings),
+        like=like, voxel=voxel, shape=shape, report=report, trust=trust, settings=options.settings_of(settings),
     )  # fmt: skip
     settled = options.resolved(said, config)
     job = Job(
@@ -94,7 +98,9 @@ def _text(summary: dict[str, object]) -> str:
     if isinstance(selection, dict):
         rows.insert(2, ("chosen", str(selection["reason"])))
     rows += [(name, str(summary[name])) for name in ("spread", "report") if name in summary]
-    return console.table(rows)
+    verdict = summary.get("verdict")
+    said = f"\n{verdict['text']}" if isinstance(verdict, dict) else ""
+    return console.table(rows) + said
 
 
 def _show_plan(job: Job, as_json: bool) -> None:
