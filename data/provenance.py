@@ -129,6 +129,18 @@ def read_sidecar(output: str | Path) -> dict[str, object] | None:
     return None
 
 
+def load_record(path: str | Path) -> dict[str, object]:
+    """A record by the path of its file. Raises InputError where it is none, CorruptInput where it is damaged."""
+    path = Path(path)
+    with reading(path, "record"):
+        return _load(path)
+
+
+def input_entry(path: str | Path) -> dict[str, object]:
+    """Name and SHA-256 of an input as `describe_run` notes them."""
+    return _file_entry(path)
+
+
 def verify_sidecar(output: str | Path) -> bool:
     """True if the SHA-256 of the file or folder is the one in the record beside it, False if there is no record.
 

@@ -236,6 +236,7 @@ class Job:
                 "status": result.status,
                 "method": result.method,
                 "baseline_method": result.baseline_method,
+                "request": vars(self.config) | {"preview": self.preview},
                 "run": result.provenance,
                 "data": data,
                 "history": result.stats,
