@@ -13,8 +13,9 @@ import file_examples as examples
 from helpers.command_line import SPACING, Answer, Run, body
 
 _VALUES = {
-    "AE": "CANARY", "AS": "077Y", "CS": "CANARY", "DA": "19770707", "DT": "19770707070707", "LO": "Canary", "LT": "Canary",
-    "PN": "Canary^Yellow", "SH": "Canary", "ST": "Canary", "TM": "070707.777", "UC": "Canary", "UI": "1.2.826.7777777",
+    "AE": "CANARY", "AS": "077Y", "CS": "CANARY", "DA": "19770707", "DT": "19770707070707", "LO": "Canary",
+    "LT": "Canary", "PN": "Canary^Yellow", "SH": "Canary", "ST": "Canary", "TM": "070707.777", "UC": "Canary",
+    "UI": "1.2.826.7777777",
     "UR": "http://canary", "UT": "Canary",
 }  # fmt: skip
 _MARKS = (b"canary", b"19770707", b"7777777", b"070707.777", b"077y")
