@@ -4,7 +4,7 @@ To add a format, write one module with `reader` or `writer` from `medrecon.data.
 of the imports is the order of sniffing.
 """
 
-from medrecon.data import dicom, dicom_write, h5_volume, nifti, scan_h5  # noqa: F401  (registers the formats)
+from medrecon.data import dicom, dicom_write, h5_volume, nifti, ome_zarr, scan_h5  # noqa: F401  (registers the formats)
 from medrecon.data.formats import read, read_scan, read_volume, readers, sniff, write, writers
 from medrecon.data.scan import Scan
 from medrecon.data.volume import Geometry, Volume

@@ -58,7 +58,7 @@ class Thresholds:
 
     residual: float = 2.5
     overfit: float = 0.5
-    uneven: float = 2.0
+    uneven: float = 3.0
     prior_error: float = 2.5
     guided_prior_error: float = 0.8
     held_out: float = 1.05
@@ -82,6 +82,7 @@ def assess(
     spread: Tensor | None = None,
     held_out: Mapping[str, float] | None = None,
     stability: float | None = None,
+    unit: float | None = None,
     thresholds: Thresholds | None = None,
 ) -> Assessment:
     """Judge ``x`` against the data of ``system``.
@@ -96,8 +97,11 @@ def assess(
         Prediction errors of held-out data: ``{"result": ..., "classical": ...}``.
     stability
         Root-mean-square change of the result under another draw of noise, internal units.
+    unit
+        What an internal unit is in the quantity of the figures; by default in that of the problem.
     """
     limits, inside = thresholds or Thresholds(), object_mask(system, x)
+    unit = abs(system.scale) if unit is None else unit
     contrast = float(x[inside].std()) if int(inside.sum()) > 1 else 1.0
     groups, coil_axis = group_residuals(system, x), getattr(system.raw.op, "coil_axis", None)
     figures: dict[str, object] = {"discrepancy": system.discrepancy(x), "residual": chi_square(system, groups)}
@@ -112,8 +116,8 @@ def assess(
     maps = {"null-share": detail_share(unmeasured, measured)}
     figures["null_space"] = {
         "share": float(maps["null-share"][inside].mean()),
-        "rms": rms(unmeasured[inside]) * abs(system.scale),
-        "detail": DETAIL * abs(system.scale),
+        "rms": rms(unmeasured[inside]) * unit,
+        "detail": DETAIL * unit,
         "converged": converged,
     }
     if classical is not None:
@@ -121,19 +125,19 @@ def assess(
         unseen = difference - measured_part(system, difference)[0]
         maps["prior-only"] = unseen
         figures["prior_only"] = {
-            "rms": rms(unseen[inside]) * abs(system.scale),
-            "difference_rms": rms(difference[inside]) * abs(system.scale),
+            "rms": rms(unseen[inside]) * unit,
+            "difference_rms": rms(difference[inside]) * unit,
             "share_of_difference": (rms(unseen[inside]) / max(rms(difference[inside]), 1e-12)) ** 2,
             "relative_to_contrast": rms(unseen[inside]) / max(contrast, 1e-12),
-            "largest": float(unseen.abs().max()) * abs(system.scale),
+            "largest": float(unseen.abs().max()) * unit,
         }
         figures["prior_fit"] = prior_fit(system, classical)
     if spread is not None:
-        figures["spread"] = {"rms": rms(spread[inside]) * abs(system.scale)}
+        figures["spread"] = {"rms": rms(spread[inside]) * unit}
     if held_out:
         figures["held_out"] = dict(held_out)
     if stability is not None:
-        figures["stability"] = {"rms": stability * abs(system.scale)}
+        figures["stability"] = {"rms": stability * unit}
     figures["verdict"] = verdict(figures, limits, noise_known=system.noise_level > 0)
     return Assessment(figures, maps)
 

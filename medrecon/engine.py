@@ -239,6 +239,7 @@ def reconstruct(
             spread=progress.spread() if progress.sample > 1 else None,
             held_out=errors,
             stability=stability,
+            unit=abs(system.scale * affine_between(problem.quantity, quantity, problem.water)[0]),
         )
         assessment = found.figures | assessment
         layers = {name: run.layer(name, values) for name, values in found.maps.items()}

@@ -191,6 +191,8 @@ def spread(data: ReportData, view: View) -> str:
         picture = figures.map_png(view.plane(volume.array, plane), high, size)
         cells.append(figure(plane, img(picture, f"spread, {plane}"), plane, size))
     text = f"Standard deviation over {data.samples} samples."
+    if not np.any(data.spread.array):
+        return f'<h2>Spread</h2><p class="note">The {data.samples} samples are equal: this method draws no noise.</p>'
     if data.truth is not None:
         error = np.abs(data.volume.array - data.truth.array)
         inside = figures.body_mask(data.truth)
