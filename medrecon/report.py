@@ -16,6 +16,7 @@ from medrecon.data.provenance import jsonable
 from medrecon.data.volume import Volume
 from medrecon.errors import InputError
 from medrecon.figures import PLANES, View
+from medrecon.report_physics import physics
 from medrecon.report_trust import trust
 
 
@@ -110,6 +111,7 @@ def render(data: ReportData) -> str:
         trust(data, view),
         sections.residuals(data),
         sections.profile(data, volumes, view),
+        physics(data, volumes),
         sections.spread(data, view),
         _records(data),
     ]

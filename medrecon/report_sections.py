@@ -25,7 +25,7 @@ _PLOT = (5.6, 2.8)  # inches: small enough that the letters can be read on a tel
 def images(data: ReportData, volumes: Mapping[str, Volume], view: View) -> str:
     """Three planes of every volume in every window, and the differences."""
     windows = figures.windows_for(volumes["result"])
-    labels = _labels(data)
+    labels = shown_names(data)
     differences = _differences(volumes, labels)
     body = figures.body_mask(volumes["result"])
     limit = nice(max((float(np.percentile(np.abs(d[body]), 96)) for _, d in differences), default=1.0))
@@ -66,7 +66,8 @@ def images(data: ReportData, volumes: Mapping[str, Volume], view: View) -> str:
     )
 
 
-def _labels(data: ReportData) -> dict[str, str]:
+def shown_names(data: ReportData) -> dict[str, str]:
+    """What truth, baseline and result are called in the report."""
     return {"truth": "truth", "baseline": f"{data.baseline_method} (baseline)", "result": f"{data.method} (result)"}
 
 
@@ -88,7 +89,7 @@ def flicker(data: ReportData, volumes: Mapping[str, Volume], view: View) -> str:
     if data.volume.geometry.shape[0] < 3:
         return ""
     window = figures.windows_for(volumes["result"])[0]
-    labels, parts = _labels(data), []
+    labels, parts = shown_names(data), []
     for plane in ("coronal", "sagittal"):
         cells = []
         for name, volume in volumes.items():
@@ -143,6 +144,8 @@ def residuals(data: ReportData) -> str:
                 curves.append(Curve(name, [p[0] for p in points], [p[1] for p in points], colours[stage]))
         if curves:
             values = [value for curve in curves for value in curve.y]
+            if key != "discrepancy" and min(values) == max(values):
+                continue  # a setting, not a course of events
             wide = min(values) > 0 and max(values) > 8 * min(values)
             reference = (1.0, "noise") if key == "discrepancy" and data.noise_known else None
             label = {"discrepancy": "residual / noise" if data.noise_known else "residual / data"}.get(key, key)
@@ -163,7 +166,7 @@ def residuals(data: ReportData) -> str:
 
 def profile(data: ReportData, volumes: Mapping[str, Volume], view: View) -> str:
     """Values along one line."""
-    labels, spacing = _labels(data), data.volume.as_orientation("LPS").geometry.spacing
+    labels, spacing = shown_names(data), data.volume.as_orientation("LPS").geometry.spacing
     curves = []
     for name, volume in volumes.items():
         values = volume.array[view.z, view.y]
