@@ -182,7 +182,7 @@ def chi_square(system: System, groups: Tensor) -> dict[str, object]:
 
 
 # --- what the data cannot speak to -------------------------------------------------------------------------------
-def measured_part(system: System, x: Tensor, *, detail: float = DETAIL, iterations: int = 60) -> tuple[Tensor, bool]:
+def measured_part(system: System, x: Tensor, *, detail: float = DETAIL, iterations: int = 80) -> tuple[Tensor, bool]:
     """The part of ``x`` that the data determine, ``A^+ A x``, and whether the iteration converged.
 
     ``A^+ = (A'A + (s / detail)^2)^-1 A'`` with the noise level ``s``: what noise hides at the amplitude ``detail``
@@ -190,7 +190,7 @@ def measured_part(system: System, x: Tensor, *, detail: float = DETAIL, iteratio
     the data may have differently.
     """
     damping = max((system.noise_level / detail) ** 2, 1e-6)
-    solved = cg(least_squares_gram(system.op, damping), system.op.normal(x), max_iterations=iterations, tolerance=1e-3)
+    solved = cg(least_squares_gram(system.op, damping), system.op.normal(x), max_iterations=iterations, tolerance=2e-3)
     return solved.x, solved.converged
 
 
