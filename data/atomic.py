@@ -14,6 +14,7 @@ import os
 import platform
 import re
 import secrets
+import shutil
 import stat
 import time
 import zlib
@@ -85,18 +86,26 @@ class Transaction:
         self._overwrite = overwrite
         self._staged: list[tuple[Path, Path]] = []  # (temporary, target)
 
-    def write(self, path: str | Path, writer: Callable[[Path], None], *, replace: bool | None = None) -> Path:
+    def write(
+        self, path: str | Path, writer: Callable[[Path], None], *, replace: bool | None = None, folder: bool = False
+    ) -> Path:
         """Let ``writer`` fill the temporary stand-in of ``path``; returns the stand-in, complete and synchronised.
 
-        ``replace`` overrules the transaction's ``overwrite`` for this file.
+        ``replace`` overrules the transaction's ``overwrite`` for this file. With ``folder`` the stand-in is an empty
+        folder; whether an old one may be replaced is for the caller to know.
         """
         target = Path(path)
         replace = self._overwrite if replace is None else replace
-        check_target(target, overwrite=replace)
+        check_target(target, overwrite=replace, folder=folder)
         temporary = _temporary_name(target)
         _remove_abandoned(temporary)
         self._staged.append((temporary, target))
         try:
+            if folder:
+                temporary.mkdir()
+                writer(temporary)
+                _synchronise_tree(temporary)
+                return temporary
             mode = _mode_for(target, temporary)
             writer(temporary)
             with temporary.open("rb+") as handle:
@@ -115,7 +124,7 @@ class Transaction:
             if self._overwrite:
                 for _, companion in companions:
                     companion.unlink(missing_ok=True)
-                temporary.replace(target)
+                _replace(temporary, target)
             else:  # the name must still be free now, however long the writing took
                 _rename_to_free_name(temporary, target)
             for temporary, companion in companions:
@@ -133,11 +142,11 @@ class Transaction:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for temporary, _ in self._staged:
-            temporary.unlink(missing_ok=True)
+            _remove(temporary)
         self._staged = []
 
 
-def check_target(path: str | Path, *, overwrite: bool) -> None:
+def check_target(path: str | Path, *, overwrite: bool, folder: bool = False) -> None:
     """Raise UsageError where `atomic_write` would: call it before a long computation, not after."""
     target = Path(path)
     if target.name in ("", ".", ".."):
@@ -150,8 +159,10 @@ def check_target(path: str | Path, *, overwrite: bool) -> None:
         raise UsageError(
             "could not write: permission denied", where=target.name, hint="Choose a folder that you may write to."
         )
-    if target.is_dir() and not target.is_symlink():
+    if target.is_dir() and not target.is_symlink() and not folder:
         raise UsageError("a folder has this name", where=target.name, hint="Choose another file name.")
+    if folder and os.path.lexists(target) and (target.is_symlink() or not target.is_dir()):
+        raise UsageError("a file has this name", where=target.name, hint="Choose another name for the folder.")
     if os.path.lexists(target) and not overwrite:
         raise UsageError(
             "the output exists and is left as it is",
@@ -171,9 +182,43 @@ def sha256_of_file(path: str | Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
+def sha256_of_folder(path: str | Path) -> str:
+    """SHA-256 over the names and the bytes of all files under a folder, as 64 hexadecimal digits.
+
+    Files whose names begin with a dot do not count: file managers leave such files behind.
+    """
+    root, lines = Path(path), []
+    for file in root.rglob("*"):
+        if file.is_file() and not file.name.startswith("."):
+            lines.append(f"{file.relative_to(root).as_posix()}\0{sha256_of_file(file)}\n")
+    return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
+
+
+def _replace(temporary: Path, target: Path) -> None:
+    """Rename over what stands there; an old folder steps aside first and goes last, because none can be replaced."""
+    if not temporary.is_dir() or not target.exists():
+        temporary.replace(target)
+        return
+    aside = _temporary_name(target)
+    target.replace(aside)
+    temporary.replace(target)
+    _remove(aside)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def _rename_to_free_name(temporary: Path, target: Path) -> None:
-    """Rename, refusing to replace a file that appeared meanwhile."""
+    """Rename, refusing to replace a file or folder that appeared meanwhile."""
     try:
+        if temporary.is_dir():
+            target.mkdir()  # claims the name; a folder takes the place of an empty one in one step
+            temporary.replace(target)
+            return
         os.link(temporary, target)
     except FileExistsError:
         raise UsageError(
@@ -206,11 +251,11 @@ def _remove_abandoned(temporary: Path) -> None:
     with contextlib.suppress(OSError), os.scandir(temporary.parent) as entries:
         for entry in entries:
             match = _TEMPORARY.match(entry.name)
-            if match is None or match["name"] != name or not entry.is_file(follow_symlinks=False):
+            if match is None or match["name"] != name or entry.is_symlink():
                 continue
             gone = match["host"] == _host() and not _runs(int(match["process"]))
             if gone or time.time() - entry.stat(follow_symlinks=False).st_mtime > _ABANDONED_SECONDS:
-                Path(entry.path).unlink(missing_ok=True)
+                _remove(Path(entry.path))
 
 
 def _runs(process: int) -> bool:
@@ -240,6 +285,17 @@ def _mode_for(target: Path, temporary: Path) -> int:
     finally:
         os.close(descriptor)
         temporary.unlink()
+
+
+def _synchronise_tree(folder: Path) -> None:
+    """Make every file under a folder durable."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb+") as handle:
+                os.fsync(handle.fileno())
+        else:
+            _synchronise_folder(path)
+    _synchronise_folder(folder)
 
 
 def _synchronise_folder(folder: Path) -> None:

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from medrecon.data.dicom_map import PARAMETRIC_MAP, read_map
+from medrecon.data.dicom_media import directory_in, listed_images
 from medrecon.data.formats import reader
 from medrecon.data.limits import Limits
 from medrecon.data.reading import reading, require_finite
@@ -75,18 +77,18 @@ class _Slice:
 
 
 def sniff_dicom(path: Path, head: bytes) -> bool:
-    """A file with the DICOM prefix, or a folder in which at least one file has it."""
+    """A file with the DICOM prefix, a folder in which at least one file has it, or a medium with a DICOMDIR."""
     if path.is_dir():
-        return next(iter(_dicom_files(path)), None) is not None
+        return bool(_dicom_files(path)) or directory_in(path) is not None
     return head[128:132] == b"DICM"
 
 
 @reader("dicom", suffixes=(".dcm",), sniff=sniff_dicom)
 def read_dicom(path: str | Path, *, limits: Limits | None = None) -> Volume:
-    """One series of CT or MR slices, from a folder (or a file in it) that holds nothing else.
+    """One series of CT or MR slices, from a folder (or a file in it) that holds nothing else; or one Parametric Map.
 
     Each slice is rescaled by its own slope and intercept. Pixels marked as padding outside the field of view of a CT
-    become air, -1000 HU. A file stands for all slices of its folder.
+    become air, -1000 HU. A file stands for all slices of its folder, a DICOMDIR for the images that it lists.
 
     Returns
     -------
@@ -101,18 +103,18 @@ def read_dicom(path: str | Path, *, limits: Limits | None = None) -> Volume:
         without geometry, a modality other than CT and MR, compressed pixels for which no decoder is installed.
     CorruptInput
         A file that is truncated or damaged.
+    UnsafeInput
+        A DICOMDIR that names files outside its folder.
     TooLarge
         More than the limits allow.
     """
     path, limits = Path(path), limits or Limits()
     with reading(path, _KIND):
-        folder = path if path.is_dir() else path.parent
-        where = folder.name
-        slices = [_header(file) for file in _dicom_files(folder)]
-        if not slices:
-            raise InputError("the folder holds no DICOM images", where=where)
-        _check_one_series(slices, where)
-        slices, geometry = _arranged(slices, where)
+        files, where = _files_of(path)
+        if len(files) == 1 and _is_map(files[0]):
+            with strictly(files[0]):
+                return read_map(_load(files[0], pixels=True), files[0].name, limits)
+        slices, geometry = _sorted_series(files, where)
         limits.check(geometry.shape, 4, where=where)
         array = np.empty(geometry.shape, np.float32)
         for k, one in enumerate(slices):
@@ -121,6 +123,44 @@ def read_dicom(path: str | Path, *, limits: Limits | None = None) -> Volume:
     modality = slices[0].modality
     meta = {"format": "dicom", "modality": modality, "slices": len(slices)}
     return Volume(array, geometry, _QUANTITY[modality], meta)
+
+
+def series_headers(path: str | Path) -> list[Dataset]:
+    """Headers, without pixels, of all slices of a series in the order of their positions. Raises as `read_dicom`."""
+    path = Path(path)
+    with reading(path, _KIND):
+        if not path.exists():
+            raise FileNotFoundError
+        slices, _ = _sorted_series(*_files_of(path))
+        headers = []
+        for one in slices:
+            with strictly(one.file):
+                headers.append(_load(one.file, pixels=False))
+    return headers
+
+
+def _files_of(path: Path) -> tuple[list[Path], str]:
+    """The files that ``path`` stands for, and the name for messages."""
+    folder = path if path.is_dir() else path.parent
+    files = [] if path.name.upper() == "DICOMDIR" else _dicom_files(folder)
+    directory = path if path.name.upper() == "DICOMDIR" else directory_in(folder)
+    if not files and directory is not None:
+        with strictly(directory):
+            files = listed_images(_load(directory, pixels=False), directory)
+    if not files:
+        raise InputError("the folder holds no DICOM images", where=folder.name)
+    return files, folder.name
+
+
+def _is_map(file: Path) -> bool:
+    with strictly(file):
+        return str(_load(file, pixels=False).get("SOPClassUID")) == PARAMETRIC_MAP
+
+
+def _sorted_series(files: list[Path], where: str) -> tuple[list[_Slice], Geometry]:
+    slices = [_header(file) for file in files]
+    _check_one_series(slices, where)
+    return _arranged(slices, where)
 
 
 def _dicom_files(folder: Path) -> list[Path]:
@@ -139,7 +179,7 @@ def _dicom_files(folder: Path) -> list[Path]:
 
 
 @contextmanager
-def _strictly(file: Path) -> Iterator[None]:
+def strictly(file: Path) -> Iterator[None]:
     """Make pydicom's warnings errors, but for formal faults of values, and keep it from logging.
 
     pydicom warns about elements that end too early, and goes on. Its messages quote values, names of patients included.
@@ -161,7 +201,7 @@ def _strictly(file: Path) -> Iterator[None]:
 
 
 def _load(file: Path, *, pixels: bool) -> Dataset:
-    """A file's data set. Call within `_strictly`."""
+    """A file's data set. Call within `strictly`."""
     import pydicom
 
     meta = pydicom.filereader.read_file_meta_info(file)
@@ -172,7 +212,7 @@ def _load(file: Path, *, pixels: bool) -> Dataset:
 
 
 def _header(file: Path) -> _Slice:
-    with _strictly(file):
+    with strictly(file):
         header = _load(file, pixels=False)
         frames = int(header.get("NumberOfFrames") or 1)
         if frames > 1:
@@ -304,7 +344,7 @@ def _slice_step(slices: list[_Slice], where: str) -> float:
 def _pixels(one: _Slice, limits: Limits) -> np.ndarray:
     """One slice, rescaled, float32."""
     name = one.file.name
-    with _strictly(one.file):
+    with strictly(one.file):
         dataset = _load(one.file, pixels=True)
         if int(dataset.get("SamplesPerPixel") or 1) != 1:
             raise InputError("colour images are not read", where=name)

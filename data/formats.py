@@ -7,14 +7,14 @@ imports it once. Tests, command line and viewer find it here.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from medrecon.data.atomic import Transaction, sha256_of_file
+from medrecon.data.atomic import Transaction, check_target, sha256_of_file, sha256_of_folder
 from medrecon.data.kspace import KSpace
 from medrecon.data.limits import Limits
-from medrecon.data.provenance import describe_output, sidecar_path, verify_sidecar, write_json
+from medrecon.data.provenance import describe_output, read_sidecar, sidecar_path, verify_sidecar, write_json
 from medrecon.data.scan import Scan
 from medrecon.data.volume import Volume
 from medrecon.errors import InputError, UsageError
@@ -43,13 +43,43 @@ class Reader:
 
 
 @dataclass(frozen=True)
+class About:
+    """What a format may say of a volume beside its values: DICOM does.
+
+    Attributes
+    ----------
+    source
+        The DICOM series (a folder) that the volume belongs to: its frame of reference is kept.
+    keep_identifiers
+        Copy patient and study of the source too, and refer to its images; otherwise nothing of them is written.
+    description
+        How the volume was made, in one line.
+    uses_prior
+        Whether part of the content was made by a trained prior rather than measured.
+    group
+        Volumes of one group, such as a result and its baseline, lie in one frame of reference and one study.
+    """
+
+    source: Path | None = None
+    keep_identifiers: bool = False
+    description: str = ""
+    uses_prior: bool = False
+    group: str = ""
+
+
+@dataclass(frozen=True)
 class Writer:
-    """How one kind of file is written. ``write(path, content)`` fills a new file and need not care for atomicity."""
+    """How one kind of file is written. ``write(path, content)`` fills a new file and need not care for atomicity.
+
+    With ``folder`` the path is an empty folder to fill; ``write(path, content, about)`` is called with ``takes_about``.
+    """
 
     name: str
     suffixes: tuple[str, ...]
     content: type
-    write: Callable[[Path, Volume], None] | Callable[[Path, Scan], None] | Callable[[Path, KSpace], None]
+    write: Callable[..., None]
+    folder: bool = False
+    takes_about: bool = False
 
 
 readers: Registry[Reader] = Registry("reader")
@@ -73,11 +103,21 @@ def reader(
     return add
 
 
-def writer(name: str, *, suffixes: tuple[str, ...], content: type = Volume) -> Callable[[Function], Function]:
-    """Register a function that writes ``content`` (`Volume` or `Scan`) to files with these suffixes."""
+def writer(
+    name: str,
+    *,
+    suffixes: tuple[str, ...],
+    content: type = Volume,
+    folder: bool = False,
+    takes_about: bool = False,
+) -> Callable[[Function], Function]:
+    """Register a function that writes ``content`` (`Volume` or `Scan`) to files (or folders) with these suffixes.
+
+    The suffix ``""`` stands for names without one.
+    """
 
     def add(function: Function) -> Function:
-        writers.register(name)(Writer(name, suffixes, content, function))
+        writers.register(name)(Writer(name, suffixes, content, function, folder, takes_about))
         return function
 
     return add
@@ -123,7 +163,7 @@ def read(path: str | Path, *, limits: Limits | None = None, verify: bool = True)
         that differs from what its ``NAME.json`` says.
     """
     path = Path(path)
-    if verify and path.is_file():
+    if verify and path.exists():
         verify_sidecar(path)  # first: a damaged file does not reach any format library
     return readers.get(sniff(path)).read(path, limits=limits)
 
@@ -156,14 +196,35 @@ def writer_for(path: str | Path, content: type = Volume) -> Writer:
     """The writer for a path, by the longest suffix that fits. Raises UsageError if there is none."""
     name = Path(path).name.lower()
     able = [entry.value for entry in writers if issubclass(content, entry.value.content)]
-    fitting = [(len(s), w) for w in able for s in w.suffixes if name.endswith(s)]
+    bare = Path(path).suffix == ""
+    fitting = [(len(s), w) for w in able for s in w.suffixes if (name.endswith(s) if s else bare)]
     if not fitting:
         raise UsageError(
             f"no writer for a {content.__name__.lower()} with this suffix",
             where=Path(path).name,
-            expected="one of " + ", ".join(s for w in able for s in w.suffixes),
+            expected="one of "
+            + ", ".join(s or f"a name without suffix (a folder of {w.name})" for w in able for s in w.suffixes),
         )
     return max(fitting, key=lambda pair: pair[0])[1]
+
+
+def check_output(path: str | Path, content: type = Volume, *, overwrite: bool = False) -> None:
+    """Raise UsageError where `write` would refuse the path: call it before a long computation, not after.
+
+    A folder is replaced only if it is empty or holds what the ``NAME.json`` beside it says, and nothing else.
+    """
+    path = Path(path)
+    folder = writer_for(path, content).folder
+    check_target(path, overwrite=overwrite, folder=folder)
+    if folder and path.is_dir() and any(path.iterdir()):
+        record = read_sidecar(path)
+        stated = record.get("output") if record else None
+        if not isinstance(stated, dict) or stated.get("sha256") != sha256_of_folder(path):
+            raise UsageError(
+                "the folder holds something else than what was written there, and is left as it is",
+                where=path.name,
+                hint="Choose another name, or remove the folder yourself.",
+            )
 
 
 def write(
@@ -173,6 +234,7 @@ def write(
     overwrite: bool = False,
     provenance: dict[str, object] | None = None,
     sidecar: bool = True,
+    about: About | None = None,
 ) -> Path:
     """Write a volume or a scan, and the ``NAME.json`` beside it; both appear whole or not at all.
 
@@ -185,11 +247,13 @@ def write(
         output are added.
     sidecar
         Write ``NAME.json``.
+    about
+        For formats that say more than values: see `About`.
 
     Returns
     -------
     Path
-        The file written.
+        The file or folder written.
 
     Raises
     ------
@@ -200,10 +264,36 @@ def write(
     """
     path = Path(path)
     chosen = writer_for(path, type(content))
+    more: tuple[About, ...] = ()
+    if chosen.takes_about:
+        more = (_completed(about or About(), provenance or {}),)
+    check_output(path, type(content), overwrite=overwrite)
     with Transaction(overwrite=overwrite) as transaction:
-        complete = transaction.write(path, lambda temporary: chosen.write(temporary, content))  # type: ignore[arg-type]
+        complete = transaction.write(
+            path, lambda temporary: chosen.write(temporary, content, *more), folder=chosen.folder
+        )
         if sidecar:
-            record = describe_output(path.name, sha256_of_file(complete), content, provenance)
+            hashed = sha256_of_folder(complete) if chosen.folder else sha256_of_file(complete)
+            record = describe_output(path.name, hashed, content, provenance)
             transaction.write(sidecar_path(path), lambda temporary: write_json(temporary, record), replace=True)
         transaction.commit()
     return path
+
+
+def _completed(about: About, record: dict[str, object]) -> About:
+    """Description and group as far as the record of the run tells them."""
+    run, inputs = record.get("run"), record.get("inputs")
+    run = run if isinstance(run, dict) else {}
+    method = record.get("method")
+    words = [f"reconstructed by {method}"] if method else ["converted"]
+    if run.get("prior"):
+        words.append(f"prior {run['prior']} (SHA-256 {str(run.get('prior_sha256'))[:16]})")
+    hashes = (
+        [str(entry.get("sha256")) for entry in inputs if isinstance(entry, dict)] if isinstance(inputs, list) else []
+    )
+    return replace(
+        about,
+        description=about.description or ", ".join(words),
+        uses_prior=about.uses_prior or bool(run.get("prior")),
+        group=about.group or " ".join(hashes),
+    )

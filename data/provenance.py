@@ -19,7 +19,7 @@ from pathlib import Path, PurePath
 
 import numpy as np
 
-from medrecon.data.atomic import sha256_of_file
+from medrecon.data.atomic import sha256_of_file, sha256_of_folder
 from medrecon.data.kspace import KSpace
 from medrecon.data.reading import reading
 from medrecon.data.scan import Scan
@@ -129,8 +129,20 @@ def read_sidecar(output: str | Path) -> dict[str, object] | None:
     return None
 
 
+def load_record(path: str | Path) -> dict[str, object]:
+    """A record by the path of its file. Raises InputError where it is none, CorruptInput where it is damaged."""
+    path = Path(path)
+    with reading(path, "record"):
+        return _load(path)
+
+
+def input_entry(path: str | Path) -> dict[str, object]:
+    """Name and SHA-256 of an input as `describe_run` notes them."""
+    return _file_entry(path)
+
+
 def verify_sidecar(output: str | Path) -> bool:
-    """True if the file's SHA-256 is the one in the record beside it, False if there is no record.
+    """True if the SHA-256 of the file or folder is the one in the record beside it, False if there is no record.
 
     Raises CorruptInput when they differ.
     """
@@ -141,10 +153,11 @@ def verify_sidecar(output: str | Path) -> bool:
     described = record["output"]
     stated = described.get("sha256") if isinstance(described, dict) else None
     with reading(output, "input"):
-        actual = sha256_of_file(output)
+        actual = sha256_of_folder(output) if output.is_dir() else sha256_of_file(output)
     if stated != actual:
+        kind = "folder" if output.is_dir() else "file"
         raise CorruptInput(
-            f"the file is not the one that {_sidecar_names(output)[0].name} describes",
+            f"the {kind} is not the one that {_sidecar_names(output)[0].name} describes",
             where=output.name,
             found=f"SHA-256 {actual[:12]}...",
             expected=f"{str(stated)[:12]}...",

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from medrecon import __version__
+from medrecon.assess import assess, rms
 from medrecon.checkpoint import Progress, RunKey, empty_progress, load_progress, run_key, save_progress
 from medrecon.data.volume import Volume, affine_between
 from medrecon.errors import InputError, NonFinite, Stopped, UsageError
@@ -23,7 +24,10 @@ from medrecon.problem import Problem, System
 from medrecon.registry import unknown_name
 from medrecon.samplers import Sampler, State, samplers
 from medrecon.samplers.direct import DIRECT, direct_method
-from medrecon.selection import CLASSICAL, Selection, diffusion_method, select
+from medrecon.selection import CLASSICAL, Selection, diffusion_method, held_out, prediction_error, select
+
+JUDGEMENTS = ("none", "basic", "full")
+"""How much is asked of a result: nothing but its residual, what costs a few per cent, or what costs further runs."""
 
 _CHECKPOINT_SECONDS = 15.0
 
@@ -51,7 +55,8 @@ class Result:
     """A reconstructed volume and what is known about it.
 
     ``status`` is ``"done"`` or ``"stopped"``. ``spread`` is the standard deviation over samples. ``baseline`` is the
-    classical volume that the run started from or is judged against. ``assessment`` holds the discrepancy of both.
+    classical volume that the run started from or is judged against. ``assessment`` holds what `medrecon.assess` found,
+    and the discrepancy of both; ``layers`` are its maps on the same grid.
     """
 
     volume: Volume
@@ -63,6 +68,7 @@ class Result:
     baseline: Volume | None = None
     baseline_method: str | None = None
     spread: Volume | None = None
+    layers: dict[str, Volume] = field(default_factory=dict)
 
 
 def make_sampler(method: str, settings: dict[str, object]) -> Sampler:
@@ -141,6 +147,7 @@ def reconstruct(
     start: Volume | None = None,
     callback: Callback | None = None,
     checkpoint: Path | None = None,
+    judgement: str = "basic",
     **settings: object,
 ) -> Result:
     """Reconstruct a volume.
@@ -164,6 +171,9 @@ def reconstruct(
         Told of every step; returns False to stop.
     checkpoint : Path, optional
         File to save progress in and to resume from; deleted by the caller when the result is safe.
+    judgement : str
+        How much is asked of the result: ``"none"``, ``"basic"``, or ``"full"``, which reconstructs twice more, with
+        data held out and with other noise.
     **settings
         Fields of the method, for example ``steps=30``.
 
@@ -181,6 +191,8 @@ def reconstruct(
         raise UsageError("at least one sample is needed", found=samples)
     if not 0 <= seed < 2**64:
         raise UsageError("the seed is out of range", found=seed, expected="0 to 2^64 - 1")
+    if judgement not in JUDGEMENTS:
+        raise UsageError("unknown kind of judgement", found=judgement, expected=", ".join(JUDGEMENTS))
     selection = None
     if method == "auto":
         wanted = CLASSICAL if problem.prior is None else diffusion_method(problem.prior)
@@ -227,6 +239,25 @@ def reconstruct(
         assessment["baseline_discrepancy"] = system.discrepancy(baseline)
     if selection is not None:
         assessment["selection"] = {"method": method, "reason": selection.reason, "errors": selection.errors}
+    layers: dict[str, Volume] = {}
+    if judgement != "none" and not run.stopped:
+        errors = {} if selection is None else _held_out_errors(selection)
+        stability = None
+        if judgement == "full":
+            again = _Again(problem, method, seed, callback, settings)
+            errors = errors or again.held_out_errors(needs_prior=sampler.needs_prior)
+            stability = again.change_under_noise(system, mean)
+        found = assess(
+            system,
+            mean,
+            classical=baseline if sampler.needs_prior else None,
+            spread=progress.spread() if progress.sample > 1 else None,
+            held_out=errors,
+            stability=stability,
+            unit=abs(system.scale * affine_between(problem.quantity, quantity, problem.water)[0]),
+        )
+        assessment = found.figures | assessment
+        layers = {name: run.layer(name, values) for name, values in found.maps.items()}
     return Result(
         volume=run.volume(mean),
         status="done" if progress.sample == samples else "stopped",
@@ -247,7 +278,65 @@ def reconstruct(
         baseline=run.volume(baseline) if baseline is not None else None,
         baseline_method=baseline_method,
         spread=spread,
+        layers=layers,
     )
+
+
+def _held_out_errors(selection: Selection) -> dict[str, float]:
+    if not selection.errors:
+        return {}
+    return {"result": selection.errors[selection.method], "classical": selection.errors[CLASSICAL]}
+
+
+@dataclass(frozen=True, eq=False)
+class _Again:
+    """The same method on changed data, for what a result is worth."""
+
+    problem: Problem
+    method: str
+    seed: int
+    callback: Callback | None
+    settings: dict[str, object]
+
+    def run(self, problem: Problem, method: str, what: str, settings: dict[str, object]) -> Tensor:
+        """One sample, in the problem's quantity."""
+        result = reconstruct(
+            problem,
+            method,
+            quantity=problem.quantity,
+            seed=self.seed,
+            callback=self.callback and _renamed(self.callback, what),
+            judgement="none",
+            **settings,  # type: ignore[arg-type]
+        )
+        if result.status != "done":
+            raise Stopped("stopped while the result was judged", hint="Choose --trust basic to leave that out.")
+        return torch.from_numpy(result.volume.array)
+
+    def held_out_errors(self, *, needs_prior: bool) -> dict[str, float]:
+        """Prediction errors of held-out data, of the method and of total variation; {} with too few groups."""
+        axis = getattr(self.problem.op, "holdout_axis", 0)
+        if self.problem.y.shape[axis] < 3:
+            return {}
+        used = held_out(self.problem)
+        reduced = replace(self.problem, used=used)
+        candidates = [("result", self.method, self.settings)]
+        if needs_prior or self.method != CLASSICAL:
+            candidates.append(("classical", CLASSICAL, {}))
+        return {
+            name: prediction_error(self.problem, self.run(reduced, method, "held-out test", settings), used)
+            for name, method, settings in candidates
+        }
+
+    def change_under_noise(self, system: System, mean: Tensor) -> float | None:
+        """Root-mean-square change of the volume, internal units, when its own data are measured with other noise."""
+        noise = self.problem.noise_model
+        if noise is None:
+            return None
+        clean = self.problem.op(system.to_quantity(mean).contiguous())
+        other = self.run(replace(self.problem, y=noise.sample(clean, self.seed + 1)), self.method, "other noise",
+                         self.settings)  # fmt: skip
+        return rms(system.from_quantity(other) - mean)
 
 
 def _on_grid(system: System, start: Volume) -> Tensor:
@@ -271,7 +360,13 @@ def _select(problem: Problem, seed: int, callback: Callback | None) -> Selection
     def solve(reduced: Problem, method: str) -> Tensor:
         start = classical[0] if classical and method != CLASSICAL else None
         result = reconstruct(
-            reduced, method, quantity=reduced.quantity, seed=seed, start=start, callback=callback and _renamed(callback)
+            reduced,
+            method,
+            quantity=reduced.quantity,
+            seed=seed,
+            start=start,
+            callback=callback and _renamed(callback, "held-out test"),
+            judgement="none",
         )
         if result.status != "done":
             raise Stopped("stopped during the held-out test", hint="Choose a --method to leave the test out.")
@@ -281,8 +376,8 @@ def _select(problem: Problem, seed: int, callback: Callback | None) -> Selection
     return select(problem, solve)
 
 
-def _renamed(callback: Callback) -> Callback:
-    return lambda report: callback(replace(report, stage=f"held-out test: {report.stage}"))
+def _renamed(callback: Callback, what: str) -> Callback:
+    return lambda report: callback(replace(report, stage=f"{what}: {report.stage}"))
 
 
 def _default_quantity(problem: Problem) -> str:
@@ -307,7 +402,15 @@ class _Run:
         raw = self.system.raw
         scale, offset = affine_between(raw.quantity, self.quantity, raw.water)
         values = x * (self.system.scale * scale) if difference else self.system.to_quantity(x) * scale + offset
-        return Volume(values.contiguous().numpy(), self.system.geometry, self.quantity)
+        meta = {"map": "spread"} if difference else {}
+        return Volume(values.contiguous().numpy(), self.system.geometry, self.quantity, meta)
+
+    def layer(self, name: str, x: Tensor) -> Volume:
+        """A map of the assessment: shares as they are, others in the user's quantity without its offset."""
+        if name.endswith("share"):
+            return Volume(x.contiguous().numpy(), self.system.geometry, "share", {"map": name})
+        volume = self.volume(x, difference=True)
+        return replace(volume, meta={"map": name})
 
     def samples(
         self, sampler: Sampler, samples: int, seed: int, method: str, checkpoint: Path | None, key: RunKey

@@ -206,23 +206,24 @@ class System:
         height, width = self.geometry.shape[1:]
         if self.start is None or self.prior is None:
             return slice(0, height), slice(0, width)
-        occupied = (self.start - self._background).abs() > _BACKGROUND_FRACTION
+        occupied = (self.start - self.background).abs() > _BACKGROUND_FRACTION
         return (
             _interval(occupied.any(dim=0).any(dim=1).numpy()),
             _interval(occupied.any(dim=0).any(dim=0).numpy()),
         )
 
     @property
-    def _background(self) -> float:
+    def background(self) -> float:
         """Empty space in internal units: air on the Hounsfield scale, zero of anything else."""
-        assert self.prior is not None
+        if self.prior is None:
+            return 0.0
         card = self.prior.card
         empty = -1000.0 if card.quantity == "HU" else 0.0  # card.range[0] may be fat, or below air
         return (empty - card.offset) / card.scale
 
     def empty(self, x: Tensor) -> Tensor:
         """Where ``x`` is empty space, two pixels into it and farther: True there, ``(z, y, x)``."""
-        occupied = ((x - self._background).abs() > _BACKGROUND_FRACTION).to(x.dtype)
+        occupied = ((x - self.background).abs() > _BACKGROUND_FRACTION).to(x.dtype)
         return functional.max_pool2d(occupied[:, None], 2 * _EDGE + 1, stride=1, padding=_EDGE)[:, 0] == 0
 
     @cached_property
@@ -284,7 +285,7 @@ class System:
                 hint="Set sigma_min and sigma_max within that range.",
             )
         rows, columns = self.region
-        clean = torch.full_like(x, self._background)
+        clean = torch.full_like(x, self.background)
         for first in range(0, x.shape[0], self.slice_batch):
             part = slice(first, first + self.slice_batch)
             clean[part, rows, columns] = self._denoise_slices(x[part, rows, columns], first, sigma, guide, mirrors)

@@ -16,6 +16,8 @@ from medrecon.data.provenance import jsonable
 from medrecon.data.volume import Volume
 from medrecon.errors import InputError
 from medrecon.figures import PLANES, View
+from medrecon.report_physics import physics
+from medrecon.report_trust import trust
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +32,8 @@ class ReportData:
         The result, the classical volume beside it, and what was simulated from where that is known.
     spread, samples
         Standard deviation over that many samples.
+    layers
+        Maps of the assessment, by name (see `medrecon.assess.LAYERS`).
     history
         One mapping a step: ``stage``, ``sample``, ``step`` and the step's figures (``discrepancy``, ...).
     assessment
@@ -53,6 +57,7 @@ class ReportData:
     baseline_method: str = "baseline"
     truth: Volume | None = None
     spread: Volume | None = None
+    layers: Mapping[str, Volume] = field(default_factory=dict)
     samples: int = 1
     uses_prior: bool = False
     noise_known: bool = True
@@ -106,9 +111,11 @@ def render(data: ReportData) -> str:
         _metrics_table(data),
         sections.images(data, volumes, view),
         sections.flicker(data, volumes, view),
+        trust(data, view),
         sections.residuals(data),
         sections.measurement(data),
         sections.profile(data, volumes, view),
+        physics(data, volumes),
         sections.spread(data, view),
         _records(data),
     ]
@@ -125,6 +132,10 @@ def render(data: ReportData) -> str:
 # --- what it comes to ------------------------------------------------------------------------------------------
 def verdict(data: ReportData) -> tuple[str, str, str]:
     """``(level, headline, detail)``; the level is ``good``, ``fair`` or ``poor``."""
+    found = data.assessment.get("verdict")
+    if isinstance(found, Mapping) and found.get("text"):
+        headline, _, detail = str(found["text"]).partition(": ")
+        return str(found["level"]), headline, f"{detail[:1].upper()}{detail[1:]}{_gain(data)}"
     discrepancy = data.assessment.get("discrepancy")
     if not isinstance(discrepancy, int | float) or not np.isfinite(discrepancy):
         return "poor", "Not judged against the data", "No residual was recorded with this volume."

@@ -25,25 +25,25 @@ _PLOT = (5.6, 2.8)  # inches: small enough that the letters can be read on a tel
 def images(data: ReportData, volumes: Mapping[str, Volume], view: View) -> str:
     """Three planes of every volume in every window, and the differences."""
     windows = figures.windows_for(volumes["result"])
-    labels = _labels(data)
+    labels = shown_names(data)
     differences = _differences(volumes, labels)
     body = figures.body_mask(volumes["result"])
-    limit = _nice(max((float(np.percentile(np.abs(d[body]), 96)) for _, d in differences), default=1.0))
+    limit = nice(max((float(np.percentile(np.abs(d[body]), 96)) for _, d in differences), default=1.0))
     unit = data.volume.quantity
     rows = []
     for plane in PLANES:
         cells = []
         for name, volume in volumes.items():
-            image, size = view.plane(volume.array, plane), _pixel_size(view, plane)
+            image, size = view.plane(volume.array, plane), pixel_size(view, plane)
             shown = "".join(
-                _img(figures.grey_png(image, window, size), f"{labels[name]}, {plane}, {window.name}", f"choice w{i}")
+                img(figures.grey_png(image, window, size), f"{labels[name]}, {plane}, {window.name}", f"choice w{i}")
                 for i, window in enumerate(windows)
             )
-            cells.append(_figure(labels[name], shown, plane, size))
+            cells.append(figure(labels[name], shown, plane, size))
         for label, difference in differences:
-            size = _pixel_size(view, plane)
+            size = pixel_size(view, plane)
             picture = figures.difference_png(view.plane(difference, plane), limit, size)
-            cells.append(_figure(label, _img(picture, f"{label}, {plane}"), plane, size, kind="map"))
+            cells.append(figure(label, img(picture, f"{label}, {plane}"), plane, size, kind="map"))
         rows.append(f'<h3>{plane}</h3><div class="row" style="--columns:{len(cells)}">{"".join(cells)}</div>')
     switches, rules = [], []
     for i, window in enumerate(windows):
@@ -55,7 +55,7 @@ def images(data: ReportData, volumes: Mapping[str, Volume], view: View) -> str:
         rules.append(f"#w{i}:checked~.planes .w{i}{{display:block}}")
     scale = (
         f'<div class="scale"><span>−{limit:g} {escape(unit)}</span>'
-        f"{_img(figures.colour_bar_png('difference'), 'scale')}"
+        f"{img(figures.colour_bar_png('difference'), 'scale')}"
         f"<span>+{limit:g} {escape(unit)}</span><span>differences</span></div>"
         if differences
         else ""
@@ -66,7 +66,8 @@ def images(data: ReportData, volumes: Mapping[str, Volume], view: View) -> str:
     )
 
 
-def _labels(data: ReportData) -> dict[str, str]:
+def shown_names(data: ReportData) -> dict[str, str]:
+    """What truth, baseline and result are called in the report."""
     return {"truth": "truth", "baseline": f"{data.baseline_method} (baseline)", "result": f"{data.method} (result)"}
 
 
@@ -88,14 +89,14 @@ def flicker(data: ReportData, volumes: Mapping[str, Volume], view: View) -> str:
     if data.volume.geometry.shape[0] < 3:
         return ""
     window = figures.windows_for(volumes["result"])[0]
-    labels, parts = _labels(data), []
+    labels, parts = shown_names(data), []
     for plane in ("coronal", "sagittal"):
         cells = []
         for name, volume in volumes.items():
             strip = _middle(view.plane(volume.array, plane))
             size = (strip.shape[1], strip.shape[0])
-            shown = _img(figures.grey_png(strip, window, size), f"{labels[name]}, {plane} strip")
-            cells.append(_figure(labels[name], shown, plane, size, kind="strip", letters=False))
+            shown = img(figures.grey_png(strip, window, size), f"{labels[name]}, {plane} strip")
+            cells.append(figure(labels[name], shown, plane, size, kind="strip", letters=False))
         parts.append(f'<h3>{plane} strips</h3><div class="row" style="--columns:{len(cells)}">{"".join(cells)}</div>')
     mask = figures.body_mask(volumes.get("truth", volumes["result"]))
     both = mask[1:] & mask[:-1]
@@ -112,7 +113,7 @@ def flicker(data: ReportData, volumes: Mapping[str, Volume], view: View) -> str:
         '<p class="note">A prior that sees one slice at a time can flicker along z: horizontal bands in the strips, '
         "and a curve above that of the truth or the baseline.</p>"
         + "".join(parts)
-        + _img(picture, "Mean absolute step between neighbouring slices", "plot")
+        + img(picture, "Mean absolute step between neighbouring slices", "plot")
     )
 
 
@@ -143,19 +144,21 @@ def residuals(data: ReportData) -> str:
                 curves.append(Curve(name, [p[0] for p in points], [p[1] for p in points], colours[stage]))
         if curves:
             values = [value for curve in curves for value in curve.y]
+            if key != "discrepancy" and min(values) == max(values):
+                continue  # a setting, not a course of events
             wide = min(values) > 0 and max(values) > 8 * min(values)
             reference = (1.0, "noise") if key == "discrepancy" and data.noise_known else None
             label = {"discrepancy": "residual / noise" if data.noise_known else "residual / data"}.get(key, key)
             picture = figures.plot_png(
                 curves, x_label="step", y_label=label, logarithmic=wide, reference=reference, size=_PLOT
             )
-            plots.append(_img(picture, f"{label} by step", "plot"))
+            plots.append(img(picture, f"{label} by step", "plot"))
     if len(data.residual_per_view) > 1:
         curve = Curve("residual", range(len(data.residual_per_view)), list(data.residual_per_view), COLOURS["result"])
         reference = (1.0, "noise") if data.noise_known else None
         label = "residual / noise" if data.noise_known else "residual / data"
         picture = figures.plot_png([curve], x_label="view", y_label=label, reference=reference, size=_PLOT)
-        plots.append(_img(picture, "Residual of each view", "plot"))
+        plots.append(img(picture, "Residual of each view", "plot"))
     if not plots:
         return ""
     return f'<h2>Residual and convergence</h2><div class="plots">{"".join(plots)}</div>'
@@ -166,14 +169,14 @@ def measurement(data: ReportData) -> str:
     if data.measurement is None:
         return ""
     note = "Coil maps of the middle slice, the mask, and the residual of the samples, over all coils."
-    return f'<h2>Measurement</h2><p class="note">{note}</p>' + _img(
+    return f'<h2>Measurement</h2><p class="note">{note}</p>' + img(
         data.measurement, "Coil maps, mask, residual", "plot"
     )
 
 
 def profile(data: ReportData, volumes: Mapping[str, Volume], view: View) -> str:
     """Values along one line."""
-    labels, spacing = _labels(data), data.volume.as_orientation("LPS").geometry.spacing
+    labels, spacing = shown_names(data), data.volume.as_orientation("LPS").geometry.spacing
     curves = []
     for name, volume in volumes.items():
         values = volume.array[view.z, view.y]
@@ -185,7 +188,7 @@ def profile(data: ReportData, volumes: Mapping[str, Volume], view: View) -> str:
     )
     return (
         f'<h2>Profile</h2><p class="note">Across the axial plane shown above, slice {view.z}, row {view.y}.</p>'
-        + _img(picture, "Line profile", "plot")
+        + img(picture, "Line profile", "plot")
     )
 
 
@@ -194,13 +197,15 @@ def spread(data: ReportData, view: View) -> str:
     if data.spread is None:
         return ""
     volume = data.spread.as_orientation("LPS")
-    high = _nice(float(np.percentile(volume.array, 99.5)))
+    high = nice(float(np.percentile(volume.array, 99.5)))
     cells = []
     for plane in PLANES:
-        size = _pixel_size(view, plane)
+        size = pixel_size(view, plane)
         picture = figures.map_png(view.plane(volume.array, plane), high, size)
-        cells.append(_figure(plane, _img(picture, f"spread, {plane}"), plane, size))
+        cells.append(figure(plane, img(picture, f"spread, {plane}"), plane, size))
     text = f"Standard deviation over {data.samples} samples."
+    if not np.any(data.spread.array):
+        return f'<h2>Spread</h2><p class="note">The {data.samples} samples are equal: this method draws no noise.</p>'
     if data.truth is not None:
         error = np.abs(data.volume.array - data.truth.array)
         inside = figures.body_mask(data.truth)
@@ -213,18 +218,20 @@ def spread(data: ReportData, view: View) -> str:
     unit = escape(data.volume.quantity)
     return (
         f'<h2>Spread</h2><p class="note">{escape(text)}</p><div class="scale"><span>0</span>'
-        f"{_img(figures.colour_bar_png('map'), 'scale')}<span>{high:g} {unit}</span></div>"
+        f"{img(figures.colour_bar_png('map'), 'scale')}<span>{high:g} {unit}</span></div>"
         f'<div class="row" style="--columns:3">{"".join(cells)}</div>'
     )
 
 
 # --- small parts -----------------------------------------------------------------------------------------------
-def _img(content: bytes, text: str, kind: str = "") -> str:
+def img(content: bytes, text: str, kind: str = "") -> str:
+    """A PNG inside the page."""
     encoded = base64.b64encode(content).decode("ascii")
     return f'<img class="{kind}" alt="{escape(text, quote=True)}" src="data:image/png;base64,{encoded}">'
 
 
-def _figure(label: str, shown: str, plane: str, size: tuple[int, int], *, kind: str = "", letters: bool = True) -> str:
+def figure(label: str, shown: str, plane: str, size: tuple[int, int], *, kind: str = "", letters: bool = True) -> str:
+    """One plane in its frame, with its name and the letters of its sides."""
     marks = "".join(f"<i>{letter}</i>" for letter in figures.plane_letters(plane)) if letters else ""
     return (
         f'<figure><figcaption><b>{escape(label)}</b></figcaption><div class="frame {kind}" '
@@ -232,13 +239,14 @@ def _figure(label: str, shown: str, plane: str, size: tuple[int, int], *, kind: 
     )
 
 
-def _pixel_size(view: View, plane: str) -> tuple[int, int]:
+def pixel_size(view: View, plane: str) -> tuple[int, int]:
+    """Size of the image of a plane in the page."""
     width, height = view.size(plane)
     scale = _PIXELS / max(width, height)
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
-def _nice(value: float) -> float:
+def nice(value: float) -> float:
     """The next of 1, 2, 3, 5 times a power of ten."""
     if not value > 0:
         return 1.0

@@ -23,7 +23,6 @@ from medrecon.registry import Registry
 
 problem_builders: Registry[Callable[..., Problem]] = Registry("modality")
 slice_cutters: Registry[Callable[..., Any]] = Registry("modality")
-_MOST_VIEWS = 512  # in a report
 _MODALITIES = ("medrecon.mri",)  # modules that register one, beside this one
 
 
@@ -225,22 +224,3 @@ def source_orientation(scan: Scan | KSpace) -> str:
     how = scan.provenance.get("simulation")
     letters = how.get("source_orientation") if isinstance(how, dict) else None
     return letters if isinstance(letters, str) else scan.volume_geometry.orientation
-
-
-def residual_per_view(problem: Problem, volume: Volume) -> list[float]:
-    """Root-mean-square residual of each view over its noise, or over the data's size where the noise is not known.
-
-    A view is one index of the axis of the data that is held out as a whole: a projection, a line of k-space. More than
-    a few hundred are taken together in groups.
-    """
-    turned = volume.as_orientation(problem.geometry.orientation).to_quantity(problem.quantity, problem.water)
-    residual = problem.op(torch.from_numpy(np.ascontiguousarray(turned.array, dtype=np.float32))) - problem.y
-    if problem.noise_model is not None:
-        residual = residual * problem.noise_model.weights(problem.y).sqrt()
-        size = 1.0
-    else:
-        size = float(problem.y.square().mean().sqrt())
-    views = residual.movedim(int(getattr(problem.op, "holdout_axis", 0)), 0).flatten(1).square().mean(dim=1)
-    if len(views) > _MOST_VIEWS:
-        views = torch.stack([group.mean() for group in views.tensor_split(_MOST_VIEWS)])
-    return (views.sqrt() / size).tolist()

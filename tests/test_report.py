@@ -208,3 +208,38 @@ def test_records_are_short_and_plain(data: ReportData) -> None:
     )
     for shown in ("<dd>100000</dd>", "<dd>(-3.461, 0), (0, 1)</dd>", "<dd>30 values</dd>"):
         assert shown in text
+
+
+def test_trust_is_said_with_its_numbers(data: ReportData):
+    """The sentence on top is that of the assessment; the maps and figures have a section."""
+    found = {
+        "discrepancy": 1.02,
+        "verdict": {"level": "fair", "text": "Usable with care: the prior alone added 12.3% of the contrast."},
+        "null_space": {"share": 0.37},
+        "prior_only": {"rms": 8.25, "relative_to_contrast": 0.123},
+        "held_out": {"result": 1.5, "classical": 1.7},
+    }
+    share = Volume(np.full(data.volume.array.shape, 0.4, np.float32), data.volume.geometry, "share")
+    layers = {"null-share": share, "prior-only": data.volume.with_array(data.volume.array * 0.01)}
+    judged = replace(data, assessment=found, layers=layers)
+    level, headline, detail = verdict(judged)
+    assert (level, headline) == ("fair", "Usable with care") and detail.startswith("The prior alone added 12.3%")
+    page = render(judged)
+    for text in (
+        "<h2>Trust</h2>",
+        "37%",
+        "8.25 HU",
+        "1.700",
+        "What the data cannot decide",
+        "What only the prior says",
+    ):
+        assert text in page
+    assert "<h2>Trust</h2>" not in render(replace(data, assessment={}, layers={}))
+
+
+def test_what_a_physicist_measures(data: ReportData):
+    page = render(data)
+    for text in ("Image quality", "soft tissue", "Edge of the body", "10 % to 90 %", "Noise power"):
+        assert text in page
+    plain = body((4, 12, 12), (3.0, 2.0, 2.0))
+    assert "Noise power" not in render(ReportData(title="t", volume=plain, method="fbp"))  # too small for a patch

@@ -87,7 +87,7 @@ def _ct(folder: Path, seed: int, overwrite: bool) -> dict[str, object]:
     geometry = ct_geometry(truth, "parallel", _VIEWS)
     write(scan_file, simulate_scan(fine, geometry, PoissonNoise(_PHOTONS), seed=seed, refine=1), overwrite=overwrite)
 
-    direct = options.RunConfig(method="fbp", samples=1, seed=seed, settings={})
+    direct = options.RunConfig(method="fbp", samples=1, seed=seed, trust="none", settings={})
     Job(scan_file, fbp_file, direct, overwrite=overwrite).execute()
     best = options.RunConfig(method="auto", samples=1, seed=seed, settings={}, report=str(report))
     job = Job(scan_file, recon_file, best, overwrite=overwrite, truth=truth_file)

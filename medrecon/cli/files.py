@@ -152,25 +152,28 @@ def convert(
     source: Annotated[Path, typer.Argument(metavar="IN", help="File or folder to read.")],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="File to write; its suffix picks the format.")],
     quantity: Annotated[str | None, typer.Option("--quantity", help="HU or mu: convert the values.")] = None,
+    like: Annotated[
+        Path | None, typer.Option("--like", help="The DICOM series that the volume belongs to. [IN, if it is one]")
+    ] = None,
+    keep_identifiers: options.KeepIdentifiers = False,
     overwrite: options.Overwrite = False,
     as_json: options.Json = False,
 ) -> None:
-    """Convert between file formats, keeping grid, units and values."""
+    """Convert between file formats, keeping grid, units and values. No patient data are written unless asked for."""
     from medrecon.data import read, write
-    from medrecon.data.atomic import check_target
-    from medrecon.data.formats import writer_for
+    from medrecon.data.formats import check_output
     from medrecon.data.provenance import describe_run
     from medrecon.data.volume import Volume
 
-    check_target(target, overwrite=overwrite)
     wanted = options.quantity_name(quantity)
     content = read(source)
-    writer_for(target, type(content))
+    check_output(target, type(content), overwrite=overwrite)
     if wanted is not None:
         if not isinstance(content, Volume):
             raise InputError("only volumes have a quantity to convert", where=source.name)
         content = content.to_quantity(wanted)
-    write(target, content, overwrite=overwrite, provenance=describe_run(inputs=[source]))
+    about = options.source_of(like or source, keep_identifiers)
+    write(target, content, overwrite=overwrite, provenance=describe_run(inputs=[source]), about=about)
     holds = "volume" if isinstance(content, Volume) else "measured data"
     if as_json:
         console.result_json({"output": str(target), "holds": holds})

@@ -25,6 +25,7 @@ EXTRAS = {
     "priors": ("diffusers", "monai", "einops"),
     "viewer": ("napari", "magicgui", "qtpy"),
     "dicom": ("highdicom",),
+    "zarr": ("zarr",),
 }
 """Import names of what each extra brings."""
 

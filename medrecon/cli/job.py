@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medrecon.cli import console, options, running
 from medrecon.cli.stored import Beside, stored_report
-from medrecon.errors import UsageError
+from medrecon.errors import MissingDependency, UsageError
 
 if TYPE_CHECKING:
     from medrecon.data.kspace import KSpace
@@ -43,24 +44,29 @@ class Job:
     overwrite: bool = False
     preview: int | None = None
     truth: Path | None = None
+    keep_identifiers: bool = False
 
     # --- before anything is computed --------------------------------------------------------------------------
     def check_targets(self) -> None:
         """Everything that will be written can be written. Raises UsageError where not."""
-        from medrecon.data import Volume
+        from medrecon.assess import LAYERS
         from medrecon.data.atomic import check_target
-        from medrecon.data.formats import writer_for
+        from medrecon.data.formats import check_output
 
-        writer_for(self.output, Volume)
         beside = Beside(self.output)
         targets = [self.output, beside.named("baseline")]
+        if self.config.trust != "none":
+            targets += [beside.named(name) for name in LAYERS]
         if (self.config.samples or 1) > 1:
             targets.append(beside.named("spread"))
+            if not _maps_can_be_written(self.output):
+                raise MissingDependency("highdicom", "dicom", "a spread in DICOM")
+        for target in targets:
+            check_output(target, overwrite=self.overwrite)
         if self.config.report is not None:
             running.check_is_file_name(Path(self.config.report), ".html")
-            targets += [Path(self.config.report), beside.measurement]
-        for target in targets:
-            check_target(target, overwrite=self.overwrite)
+            for target in (Path(self.config.report), beside.measurement):
+                check_target(target, overwrite=self.overwrite)
 
     def prepare_checkpoint(self, resume: bool) -> None:
         """A checkpoint that is not asked for is removed; one that is asked for and absent is said."""
@@ -157,8 +163,8 @@ class Job:
     def execute(self, *, resume: bool = False) -> dict[str, object]:
         """Reconstruct and write everything; returns the summary of the run."""
         from medrecon.data import write
-        from medrecon.mismatch import warnings_of
         from medrecon.data.atomic import write_bytes
+        from medrecon.mismatch import warnings_of
         from medrecon.report import write_report
 
         config, beside = self.config, Beside(self.output)
@@ -172,6 +178,7 @@ class Job:
             samples=config.samples or 1,
             seed=config.seed or 0,
             checkpoint=None if self.preview is not None else beside.checkpoint,
+            judgement=config.trust or "basic",
         )
         record = self._record(ready, result)
         doubts = warnings_of(
@@ -181,9 +188,14 @@ class Job:
             console.remark(f"warning: {doubt}")
         if doubts:
             record["warnings"] = doubts
-        volumes = {"result": result.volume, "baseline": result.baseline, "spread": result.spread}
-        files = {"result": self.output, "baseline": beside.named("baseline"), "spread": beside.named("spread")}
-        beside_it = {name: files[name].name for name in ("baseline", "spread") if volumes[name] is not None}
+        volumes = {"result": result.volume, "baseline": result.baseline, "spread": result.spread, **result.layers}
+        files = {name: self.output if name == "result" else beside.named(name) for name in volumes}
+        if not _maps_can_be_written(self.output):
+            for name in result.layers:
+                del volumes[name]
+            console.remark("the maps of the assessment are left out: in DICOM they need highdicom")
+        beside_it = {name: files[name].name for name in volumes if name != "result" and volumes[name] is not None}
+        belongs = options.source_of(self.config.like, self.keep_identifiers)
         written = {}
         picture = None if config.report is None else self._picture(ready, result)
         if picture is not None:
@@ -194,7 +206,7 @@ class Job:
             if volume is not None:
                 shown = self._as_written(volume, ready.orientation)
                 about = record if name == "result" else _companion_record(record, name, result)
-                write(files[name], shown, overwrite=self.overwrite, provenance=about)
+                write(files[name], shown, overwrite=self.overwrite, provenance=about, about=belongs)
                 written[name] = str(files[name])
         if config.report is not None:
             data = stored_report(self.output, self.truth)
@@ -208,7 +220,7 @@ class Job:
             "samples": config.samples or 1,
             "seed": config.seed or 0,
             "quantity": result.volume.quantity,
-            **result.assessment,
+            **{key: value for key, value in result.assessment.items() if key != "residual_per_group"},
             "baseline_method": result.baseline_method,
             "noise_known": ready.problem.noise_model is not None,
             "seconds": _seconds(result),
@@ -218,12 +230,14 @@ class Job:
     def _record(self, ready: Prepared, result: Result) -> dict[str, object]:
         """What NAME.json says of the run."""
         from medrecon.data.provenance import describe_run
-        from medrecon.scans import measured_in_words, noise_of, residual_per_view
+        from medrecon.scans import measured_in_words, noise_of
         from medrecon.simulate import describe_simulation
 
         scan, settings = ready.scan, result.provenance.get("settings")
         prior = ready.prior if result.provenance.get("prior") else None
         words, noise = measured_in_words(scan), noise_of(scan)
+        assessment = dict(result.assessment)
+        per_view = assessment.pop("residual_per_group", [])
         part = "" if self.preview is None else f", preview of slice {self.preview}"
         data: dict[str, object] = {
             "title": f"{self.data.name}: {words}{part}",
@@ -240,16 +254,17 @@ class Job:
             weights=running.prior_file(prior, self.config.prior),
             settings={"method": result.method, **(settings if isinstance(settings, dict) else {})},
             seed=self.config.seed,
-            residual=result.assessment | {"noise": noise},
+            residual=assessment | {"noise": noise},
             timings={"seconds": _seconds(result)},
             extra={
                 "status": result.status,
                 "method": result.method,
                 "baseline_method": result.baseline_method,
+                "request": vars(self.config) | {"preview": self.preview},
                 "run": result.provenance,
                 "data": data,
                 "history": result.stats,
-                "residual_per_view": residual_per_view(ready.problem, result.volume),
+                "residual_per_view": per_view,
             },
         )
 
@@ -277,6 +292,14 @@ def _one_slice(volume: Volume, index: int) -> Volume:
     affine[:3, 3] += affine[:3, 2] * index
     shape = (1, *volume.geometry.shape[1:])
     return Volume(volume.array[index : index + 1].copy(), Geometry(shape, affine), volume.quantity, volume.meta)
+
+
+def _maps_can_be_written(output: Path) -> bool:
+    """Whether maps of real numbers can stand beside ``output``: in DICOM they take an optional library."""
+    from medrecon.data import Volume
+    from medrecon.data.formats import writer_for
+
+    return writer_for(output, Volume).name != "dicom" or find_spec("highdicom") is not None
 
 
 def _seconds(result: Result) -> float:

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from medrecon.errors import InputError, UsageError
 from medrecon.registry import unknown_name
 
+if TYPE_CHECKING:
+    from medrecon.data.formats import About
+
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing output files.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead of text.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Same seed, same result.")]
-Output = Annotated[Path, typer.Option("--output", "-o", help="File to write; its suffix picks the format.")]
+Output = Annotated[
+    Path, typer.Option("--output", "-o", help="File to write; its suffix picks the format (none: a DICOM folder).")
+]
+KeepIdentifiers = Annotated[
+    bool, typer.Option("--keep-identifiers", help="DICOM only: copy patient and study of the source series.")
+]
 
 _QUANTITIES = {"hu": "HU", "mu": "1/mm", "1/mm": "1/mm", "a.u.": "a.u."}
 
@@ -26,6 +34,20 @@ def quantity_name(text: str | None) -> str | None:
     if text.lower() not in _QUANTITIES:
         raise UsageError("unknown quantity", found=text, expected="HU or mu (linear attenuation, 1/mm)")
     return _QUANTITIES[text.lower()]
+
+
+def source_of(path: str | Path | None, keep_identifiers: bool) -> About:
+    """The DICOM series at ``path`` as what a volume belongs to; nothing where another format stands there."""
+    from medrecon.data import sniff
+    from medrecon.data.formats import About
+
+    source = Path(path) if path is not None and sniff(path) == "dicom" else None
+    if keep_identifiers and source is None:
+        raise UsageError(
+            "there are no identifiers to keep: no DICOM series belongs to this volume",
+            hint="Name one with --like, or leave --keep-identifiers out.",
+        )
+    return About(source=source, keep_identifiers=keep_identifiers)
 
 
 def numbers(text: str, *, what: str, counts: tuple[int, ...]) -> tuple[float, ...]:
@@ -101,6 +123,7 @@ class RunConfig:
     report: str | None = None
     views: str | None = None
     correct: list[str] | None = None
+    trust: str | None = None
     settings: dict[str, object] | None = None
 
     def over(self, other: RunConfig) -> RunConfig:
@@ -110,7 +133,7 @@ class RunConfig:
         return replace(other, **said)
 
 
-_DEFAULTS = RunConfig(method="auto", samples=1, seed=0, device="auto", settings={})
+_DEFAULTS = RunConfig(method="auto", samples=1, seed=0, device="auto", trust="basic", settings={})
 
 
 def resolved(command_line: RunConfig, file: Path | None) -> RunConfig:

@@ -50,6 +50,9 @@ def recon(
     views: Annotated[
         str | None, typer.Option("--views", metavar="START:STOP:STEP", help="CT: take these views only, as 0::8.")
     ] = None,
+    trust: Annotated[
+        str | None, typer.Option("--trust", help="Judge the result: none, basic, or full (two more runs). [basic]")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that was interrupted.")] = False,
     overwrite: options.Overwrite = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would cost, and stop.")] = False,
@@ -57,19 +60,26 @@ def recon(
         int | None, typer.Option("--preview-slice", metavar="Z", help="Reconstruct this slice only.")
     ] = None,
     report: Annotated[str | None, typer.Option("--report", help="Write the report to this .html file.")] = None,
+    keep_identifiers: options.KeepIdentifiers = False,
     as_json: options.Json = False,
 ) -> None:
     """Reconstruct a volume from INPUT.
 
     Beside OUTPUT stand NAME.json (settings, hashes, residual), NAME-baseline (the classical volume that the result is
-    to be judged against) and, with --samples, NAME-spread (the standard deviation).
+    to be judged against), NAME-null-share (share of the detail that the data cannot decide, 0 to 1), with a prior
+    NAME-prior-only (what nothing but the prior says) and, with --samples, NAME-spread (the standard deviation).
     """
     said = options.RunConfig(
         method=method, prior=prior, steps=steps, samples=samples, seed=seed, device=device, quantity=quantity,
-        like=like, voxel=voxel, shape=shape, report=report, views=views, correct=correct or None,
+        like=like, voxel=voxel, shape=shape, report=report, views=views, correct=correct or None, trust=trust,
         settings=options.settings_of(settings),
     )  # fmt: skip
-    job = Job(data, output, options.resolved(said, config), overwrite=overwrite, preview=preview_slice)
+    settled = options.resolved(said, config)
+    job = Job(
+        data, output, settled, overwrite=overwrite, preview=preview_slice, keep_identifiers=keep_identifiers
+    )  # fmt: skip
+    if keep_identifiers:
+        options.source_of(settled.like, keep_identifiers)  # says before the run what is missing
     if dry_run:
         _show_plan(job, as_json)
         return
@@ -96,7 +106,9 @@ def _text(summary: dict[str, object]) -> str:
     if isinstance(selection, dict):
         rows.insert(2, ("chosen", str(selection["reason"])))
     rows += [(name, str(summary[name])) for name in ("spread", "report") if name in summary]
-    return console.table(rows)
+    verdict = summary.get("verdict")
+    said = f"\n{verdict['text']}" if isinstance(verdict, dict) else ""
+    return console.table(rows) + said
 
 
 def _show_plan(job: Job, as_json: bool) -> None:

@@ -54,6 +54,7 @@ def stored_report(result: Path, truth_file: Path | None = None) -> ReportData:
 
     Raises InputError where the record is missing, or the truth lies on another grid.
     """
+    from medrecon.assess import LAYERS
     from medrecon.data import read_volume
     from medrecon.data.provenance import read_sidecar
     from medrecon.report import ReportData
@@ -86,6 +87,7 @@ def stored_report(result: Path, truth_file: Path | None = None) -> ReportData:
         baseline_method=str(record.get("baseline_method") or "baseline"),
         truth=truth,
         spread=spread,
+        layers={name: read_volume(result.with_name(str(named[name]))) for name in LAYERS if name in named},
         samples=int(str(run.get("samples", 1))),
         uses_prior=run.get("prior") is not None,
         noise_known=bool(residual.get("noise")),

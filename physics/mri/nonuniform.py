@@ -48,6 +48,7 @@ class NonCartesianSense(LinearOperator):
     """
 
     holdout_axis = 2
+    coil_axis = 1
 
     def __init__(
         self, maps: Tensor, trajectory: Tensor, matrix: tuple[int, int, int], amplitude: Tensor | None = None

@@ -56,6 +56,7 @@ class CartesianSense(LinearOperator):
     """
 
     holdout_axis = 2
+    coil_axis = 1
 
     def __init__(
         self, maps: Tensor, mask: Tensor, matrix: tuple[int, int, int], encoded: tuple[int, ...] = (1, 2)
@@ -322,6 +323,7 @@ class RealVolume(LinearOperator):
         self.range = Space((*op.range.shape, 2), real)
         self.couples_slices = op.couples_slices
         self.holdout_axis = int(getattr(op, "holdout_axis", 0))
+        self.coil_axis = getattr(op, "coil_axis", None)
         self.data_count = 2 * int(getattr(op, "sample_count", prod(op.range.shape)))
 
     def _forward(self, x: Tensor) -> Tensor:

@@ -105,7 +105,18 @@ def test_bundled_priors_are_listed_and_whole(run: Run) -> None:
 def test_doctor(run: Run) -> None:
     values = run("doctor", "--json").json()
     assert values["versions"]["torch"]
-    assert set(values["extras"]) == {"ct", "mri", "seismic", "train", "priors", "viewer", "dicom", "rings", "siemens"}
+    assert set(values["extras"]) == {
+        "ct",
+        "mri",
+        "seismic",
+        "train",
+        "priors",
+        "viewer",
+        "dicom",
+        "rings",
+        "siemens",
+        "zarr",
+    }
     for state in values["extras"].values():
         assert state == "present" or "pip install 'medrecon[" in state
     assert "torch" in run("doctor").out

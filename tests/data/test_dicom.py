@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import file_examples as examples
 from medrecon.data import read, sniff
 from medrecon.data.dicom import read_dicom
 from medrecon.data.limits import Limits
-from medrecon.errors import CorruptInput, InputError, TooLarge
+from medrecon.errors import CorruptInput, InputError, TooLarge, UnsafeInput
 
 RNG = np.random.default_rng(0)
 STORED = RNG.integers(0, 2000, (6, 5, 4)).astype(np.int16)
@@ -263,3 +264,50 @@ def test_a_file_that_only_claims_to_be_dicom(series):
     folder, _ = series
     (folder / "notes.dcm").write_text("hello")
     refused(folder, "notes.dcm: the DICOM file is damaged", CorruptInput)
+
+
+def medium(folder: Path, entries: list[list[str]]) -> Path:
+    """A DICOMDIR in ``folder`` that lists images by these paths."""
+    import pydicom
+    from pydicom.dataset import FileDataset, FileMetaDataset
+
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = pydicom.uid.MediaStorageDirectoryStorage
+    meta.MediaStorageSOPInstanceUID, meta.TransferSyntaxUID = "1.2.9", pydicom.uid.ExplicitVRLittleEndian
+    directory = FileDataset(folder / "DICOMDIR", {}, file_meta=meta, preamble=b"\0" * 128)
+    records = []
+    for parts in entries:
+        record = pydicom.Dataset()
+        record.DirectoryRecordType = "IMAGE"
+        record.add_new("ReferencedFileID", "CS", parts)
+        records.append(record)
+    directory.DirectoryRecordSequence = records
+    directory.save_as(folder / "DICOMDIR", enforce_file_format=True)
+    return folder / "DICOMDIR"
+
+
+def test_images_on_a_medium(tmp_path):
+    disk = tmp_path / "disk"
+    (disk / "DICOM").mkdir(parents=True)
+    names = [f"IM{k}" for k in range(6)]
+    examples.dicom_series(disk / "DICOM" / "S1", STORED, names=names)
+    directory = medium(disk, [["DICOM", "S1", name] for name in names])
+    for path in (directory, disk):
+        assert sniff(path) == "dicom"
+        np.testing.assert_array_equal(read(path).array, STORED.astype(np.float32) - 1024)
+    (disk / "DICOM" / "S1" / "IM3").unlink()
+    refused(disk, "lists an image that is not there.*entry 4")
+
+
+@pytest.mark.parametrize("parts", [["..", "secret.dcm"], ["/", "etc", "x"], ["A/../../secret.dcm"], ["LINK", "s.dcm"]])
+def test_a_medium_that_reaches_outside(tmp_path, parts):
+    """Climbing, absolute, hidden separators, a link: nothing outside the medium is opened."""
+    examples.dicom_series(tmp_path / "outside", STORED[:1], names=["s.dcm"])
+    (tmp_path / "secret.dcm").write_bytes((tmp_path / "outside" / "s.dcm").read_bytes())
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    (disk / "LINK").symlink_to(tmp_path / "outside")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        medium(disk, [parts])
+    refused(disk, "DICOMDIR: .*outside", UnsafeInput)

@@ -27,7 +27,8 @@ def test_contract_of_every_writer(tmp_path, entry):
         back = read(path)
         assert type(back) is type(content)
         if isinstance(back, Volume) and isinstance(content, Volume):
-            np.testing.assert_array_equal(back.array, content.array)
+            rounding = 1 / 64 if entry.name == "dicom" else 0.0  # 16 bits a voxel
+            np.testing.assert_allclose(back.array, content.array, rtol=0, atol=rounding)
             assert back.geometry.almost_equal(content.geometry, 1e-4) and back.quantity == content.quantity
         with pytest.raises(UsageError):
             write(path, content)

@@ -29,8 +29,8 @@ def fitted(made: System, **settings: object) -> torch.Tensor:
 
 def test_empty_space_begins_two_pixels_from_the_object():
     made = system(FunctionPrior(lambda x, sigma: x))
-    x = torch.full(SHAPE, float(made._background))
-    x[1, 8, 9] = made._background + 0.5
+    x = torch.full(SHAPE, float(made.background))
+    x[1, 8, 9] = made.background + 0.5
     empty = made.empty(x)
     occupied = torch.zeros(SHAPE, dtype=torch.bool)
     occupied[1, 6:11, 7:12] = True

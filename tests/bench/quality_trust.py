@@ -1,0 +1,188 @@
+"""How often the assessment is right: planted faults on real patients, one JSON line per trial, and the figures of all.
+
+    python tests/bench/quality_trust.py --split val --views 8 16 --slices 8 -o trust.jsonl
+    python tests/bench/quality_trust.py --summary trust.jsonl
+
+Every patient is measured once and reconstructed by total variation and by the prior. The trials are then
+
+``good``       the result as it is: a level of ``poor`` is a false alarm;
+``shift``      the same data reconstructed with a rotation axis that is off by 1.5 pixels;
+``angles``     with angles that span 6 % too little;
+``units``      with data in the wrong unit (line integrals 1.5 times too large);
+``foreign``    an MR head given out as Hounsfield units, which the prior has never seen: a wrong prior for the object;
+``insert``     a disc of 8 mm radius and 150 HU put into the result where the data cannot see it (its unmeasured part).
+
+A fault is caught when the level is ``poor``; an insert is scored by the map of what only the prior says, at its place,
+against the same place without it. Patients of ``test`` are never used to choose a threshold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from quality_ct import TEST_PATIENTS, VAL_PATIENTS, measured, patient
+
+import realdata
+from medrecon.assess import assess, measured_part, object_mask, rms
+from medrecon.data.formats import read_volume
+from medrecon.data.volume import Geometry, Volume
+from medrecon.engine import Result, reconstruct
+from medrecon.physics.ct import CTOperator
+from medrecon.prior import Prior, load_prior
+from medrecon.problem import Problem, System
+from medrecon.selection import diffusion_method
+
+_INSERTS = 4  # places for each patient
+_RADIUS_MM, _HU = 8.0, 150.0
+
+
+def main() -> None:
+    """Run the trials that the output file does not hold yet, then print their summary."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--split", choices=("val", "test"), default="val")
+    parser.add_argument("--patients", nargs="*")
+    parser.add_argument("--views", type=int, nargs="+", default=[8, 16])
+    parser.add_argument("--photons", type=float, default=1e5)
+    parser.add_argument("--slices", type=int, default=8)
+    parser.add_argument("--prior", default="ct")
+    parser.add_argument("-o", "--output", type=Path)
+    parser.add_argument("--summary", type=Path)
+    options = parser.parse_args()
+    if options.summary is None:
+        prior = load_prior(options.prior)
+        for name in options.patients or (TEST_PATIENTS if options.split == "test" else VAL_PATIENTS):
+            for views in options.views:
+                _trials(options, name, views, prior)
+    lines = (options.summary or options.output).read_text().splitlines()
+    sys.stdout.write(json.dumps(summary([json.loads(line) for line in lines]), indent=2) + "\n")
+
+
+def _trials(options: argparse.Namespace, name: str, views: int, prior: Prior) -> None:
+    key = f"{options.split}/{name}/{views}/{options.photons:g}"
+    if options.output.exists() and f'"{key}"' in options.output.read_text():
+        return
+    truth = patient(options.split, name, options.slices)
+    problem = measured(truth, views, options.photons, seed=0)
+    good = _reconstructed(problem, prior)
+    records = [{"trial": "good", **_figures(good)}]
+    for trial, changed in _faults(problem):
+        records.append({"trial": trial, **_figures(_reconstructed(changed, prior))})
+    foreign = measured(_foreign(truth.geometry), views, options.photons, seed=0)
+    records.append({"trial": "foreign", **_figures(_reconstructed(foreign, prior))})
+    records += list(_inserts(replace(problem, prior=prior), good))
+    with options.output.open("a") as file:
+        for record in records:
+            file.write(json.dumps({"case": key, **record}) + "\n")
+            sys.stderr.write(f"{key} {record}\n")
+
+
+def _reconstructed(problem: Problem, prior: Prior) -> Result:
+    start = reconstruct(problem, "tv", judgement="none").volume
+    return reconstruct(replace(problem, prior=prior), diffusion_method(prior), start=start, quantity="HU")
+
+
+def _faults(problem: Problem) -> Iterator[tuple[str, Problem]]:
+    """The same data with a description that is wrong in one way."""
+    geometry = problem.op.geometry
+    shift = 1.5 * problem.geometry.spacing[2]
+    yield "shift", replace(problem, op=CTOperator(replace(geometry, rotation_shift=geometry.rotation_shift + shift)))
+    yield "angles", replace(problem, op=CTOperator(replace(geometry, angles=np.asarray(geometry.angles) * 0.94)))
+    yield "units", replace(problem, y=problem.y * 1.5)
+
+
+def _foreign(grid: Geometry) -> Volume:
+    """Slices of an MR head on the grid of a patient, its brightest tissue at 800 HU."""
+    file = sorted(Path(realdata.root(), "mr", "train").glob("*.nii*"))[0]
+    source = read_volume(file).as_orientation("LPS").array
+    from scipy.ndimage import zoom
+
+    middle = source[source.shape[0] // 2 - 4 :: 2][: grid.shape[0]]
+    factors = [n / m for n, m in zip(grid.shape, middle.shape, strict=True)]
+    values = np.clip(zoom(middle, factors, order=1), 0, None)
+    values = values / np.percentile(values, 99.5) * 1800 - 1000
+    return Volume(values.astype(np.float32), grid, "HU")
+
+
+def _figures(result: Result) -> dict[str, object]:
+    found = result.assessment
+    return {
+        "level": found["verdict"]["level"],
+        "reasons": found["verdict"]["reasons"],
+        "discrepancy": found["discrepancy"],
+        "uneven": found["residual"]["worst_over_median"],
+        "null_share": found["null_space"]["share"],
+        "prior_only": found["prior_only"]["relative_to_contrast"],
+        "prior_error": found["prior_fit"]["error_ratio"],
+    }
+
+
+def _inserts(problem: Problem, good: Result) -> Iterator[dict[str, object]]:
+    """The score at a place with an insert that the data cannot see, and without it."""
+    system = problem.system()
+    x, classical = (_internal(system, volume) for volume in (good.volume, good.baseline))
+    inside = object_mask(system, x)
+    generator = np.random.default_rng(0)
+    places = np.argwhere(inside.numpy())
+    before = assess(system, x, classical=classical)
+    for _ in range(_INSERTS):
+        disc = _disc(system.geometry, places[generator.integers(len(places))])
+        lesion = disc.float() * _HU / 1000
+        hidden = lesion - measured_part(system, lesion)[0]
+        after = assess(system, x + hidden, classical=classical)
+        yield {
+            "trial": "insert",
+            "score": rms(after.maps["prior-only"][disc]),
+            "score_without": rms(before.maps["prior-only"][disc]),
+            "hidden_share": (rms(hidden) / rms(lesion)) ** 2,
+            "level": after.figures["verdict"]["level"],
+            "discrepancy": after.figures["discrepancy"],
+        }
+
+
+def _internal(system: System, volume: Volume) -> Tensor:
+    turned = volume.to_quantity(system.raw.quantity, system.raw.water)
+    return system.from_quantity(torch.from_numpy(turned.array))
+
+
+def _disc(grid: Geometry, centre: np.ndarray) -> Tensor:
+    z, y, x = np.indices(grid.shape)
+    distance = np.hypot((y - centre[1]) * grid.spacing[1], (x - centre[2]) * grid.spacing[2])
+    return torch.from_numpy((distance <= _RADIUS_MM) & (np.abs(z - centre[0]) <= 1))
+
+
+def summary(records: list[dict]) -> dict[str, object]:
+    """Share of each fault that was caught, false alarms, and the area under the curve of the inserts."""
+    values: dict[str, object] = {}
+    for trial in ("good", "shift", "angles", "units", "foreign"):
+        chosen = [r for r in records if r["trial"] == trial]
+        if chosen:
+            name = "false_alarms" if trial == "good" else f"caught_{trial}"
+            values[name] = {"share": float(np.mean([r["level"] == "poor" for r in chosen])), "trials": len(chosen)}
+            for figure in ("discrepancy", "uneven", "prior_error", "prior_only"):
+                numbers = [r[figure] for r in chosen if r[figure] is not None]
+                values[name][figure] = [float(f(numbers)) for f in (np.min, np.median, np.max)] if numbers else None
+    inserts = [r for r in records if r["trial"] == "insert"]
+    if inserts:
+        with_it, without = (np.array([r[key] for r in inserts]) for key in ("score", "score_without"))
+        values["insert_auc"] = float(
+            np.mean((with_it[:, None] > without[None]) + 0.5 * (with_it[:, None] == without[None]))
+        )
+        values["inserts"] = len(inserts)
+    return values
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    main()
