@@ -489,7 +489,8 @@ def test_the_result_says_what_was_done():
     record = json.loads(json.dumps(result.provenance))
     assert record["method"] == "dds"
     assert record["settings"] == {name: getattr(make_sampler("dds", QUICK), name) for name in record["settings"]} | {
-        "tv_axes": [0]
+        "tv_axes": [0],
+        "directions": [0],
     }
     assert set(record["settings"]) == set(samplers.get("dds").__dataclass_fields__)
     assert (record["seed"], record["samples"], record["prior"]) == (3, 2, "test")

@@ -282,10 +282,13 @@ class Refine(X0Loop):
     """
 
     steps: int = 3
-    sigma_max: float = 1.0
-    sigma_min: float = 1.0
-    trust: float = 0.2
+    sigma_max: float = 2.0
+    sigma_min: float = 2.0
+    trust: float = 0.05
+    empty: float = 0.01
+    iterations: int = 8
     renew_guide: bool = True
+    mirrors: int = 2
 
 
 @samplers.register("dds", family="diffusion")
