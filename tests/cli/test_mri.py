@@ -12,8 +12,6 @@ from helpers.command_line import Run
 from helpers.mri import head, psnr
 from medrecon.data import Volume, read_volume, write
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.fixture
 def head_file(tmp_path: Path) -> Path:

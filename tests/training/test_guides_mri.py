@@ -19,8 +19,6 @@ from medrecon.training import train
 from medrecon.training.corpus import Corpus, load_corpus
 from medrecon.training.guides import PairSettings, guide_maker, make_pair
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def heads(folder: Path, numbers: tuple[int, ...] = (0, 1)) -> Path:
     """Heads of different scale and contrast, every second one in another order of axes."""
