@@ -5,9 +5,9 @@
     python tests/bench/quality_mri.py --split train --methods tv:weight=1 tv:weight=2 -o tuning.jsonl
 
 k-space of 8 coils with phase and noise is simulated on a finer grid (`medrecon.simulate_mri`), never by the operator
-that reconstructs, which also has to find the coil maps. The held-out volume is never used to choose a setting:
-weights are chosen with ``--split train``, and ``tv`` and ``l1-wavelet`` without settings have the defaults that every
-user gets. Cases already in the output file are skipped, so that a stopped run goes on.
+that reconstructs, which also has to find the coil maps. The held-out volume is never used to choose a setting: weights
+are chosen with ``--split train``. ``tv`` and ``l1-wavelet`` without settings have the defaults that every user gets.
+Cases already in the output file are skipped, so that a stopped run goes on.
 """
 
 from __future__ import annotations
