@@ -281,7 +281,7 @@ class Refine(X0Loop):
     artefacts, shows most probably.
     """
 
-    steps: int = 3
+    steps: int = 2
     sigma_max: float = 2.0
     sigma_min: float = 2.0
     trust: float = 0.05
