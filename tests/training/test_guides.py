@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from helpers.bodies import corpus_folder, small
 from helpers.priors import SMALL, card
@@ -151,6 +152,9 @@ def test_guided_batches_hold_truth_and_its_neighbours(corpus: Corpus, tmp_path: 
         inside = batch.clean[:, 0] > 0.08
         difference = (batch.guide[:, 1] - batch.clean[:, 0])[inside]
         assert float(difference.abs().median()) < 0.1
+    levels = torch.cat([batch.sigma for batch in guided])
+    hidden = float(((levels >= 1) & (levels <= 4)).double().mean())
+    assert 0.4 < hidden < 0.8  # half of them, and those of the others that are as high
     assert all(batch.guide is None for batch in (batches.batch(step, 0) for step in range(20)))
 
 

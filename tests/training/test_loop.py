@@ -351,6 +351,8 @@ def test_a_loss_that_is_no_number_stops_the_training(
         ({"widths": ()}, "at least one resolution"),
         ({"guided": True, "guides": 2}, "must be odd"),
         ({"unguided": 1.5}, "are shares"),
+        ({"blind": -0.1}, "are shares"),
+        ({"blind_levels": (4.0, 1.0)}, "in order"),
         ({"sizes": ((30, 2, 1.0),)}, "multiples of 4"),
         ({"sigma_data": 0.0}, "are positive"),
     ],
