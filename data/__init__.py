@@ -4,7 +4,8 @@ To add a format, write one module with `reader` or `writer` from `medrecon.data.
 of the imports is the order of sniffing.
 """
 
-from medrecon.data import dicom_ct_pd  # noqa: F401  (registers the formats; before dicom, whose files these are too)
+# Registers the formats. First those whose files others would take for theirs too: dicom and arrays would.
+from medrecon.data import dicom_ct_pd, traces_npz  # noqa: F401
 
 # isort: split
 from medrecon.data import (  # noqa: F401
@@ -24,6 +25,8 @@ from medrecon.data import (  # noqa: F401
     ome_zarr,
     rtk_files,
     scan_h5,
+    segy_reading,
+    segy_writing,
     skyscan,
     tiff_stack,
     twix,
@@ -32,12 +35,14 @@ from medrecon.data import (  # noqa: F401
 from medrecon.data.formats import read, read_scan, read_volume, readers, sniff, write, writers
 from medrecon.data.kspace import KSpace
 from medrecon.data.scan import Scan
+from medrecon.data.traces import Traces
 from medrecon.data.volume import Geometry, Volume
 
 __all__ = [
     "Geometry",
     "KSpace",
     "Scan",
+    "Traces",
     "Volume",
     "read",
     "read_scan",

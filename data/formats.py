@@ -16,10 +16,12 @@ from medrecon.data.kspace import KSpace
 from medrecon.data.limits import Limits
 from medrecon.data.provenance import describe_output, read_sidecar, sidecar_path, verify_sidecar, write_json
 from medrecon.data.scan import Scan
+from medrecon.data.traces import Traces
 from medrecon.data.volume import Volume
 from medrecon.errors import InputError, UsageError
 from medrecon.registry import Registry
 
+Content = Volume | Scan | KSpace | Traces
 HEAD = 4096
 """Bytes of a file that a sniffer is shown."""
 
@@ -27,7 +29,7 @@ HEAD = 4096
 class ReadFunction(Protocol):
     """``read(path, *, limits=None)``; raises InputError and nothing else for whatever a file may hold."""
 
-    def __call__(self, path: Path, *, limits: Limits | None = None) -> Volume | Scan | KSpace:
+    def __call__(self, path: Path, *, limits: Limits | None = None) -> Content:
         """Read one file or folder."""
         ...
 
@@ -40,6 +42,8 @@ class Reader:
     suffixes: tuple[str, ...]
     sniff: Callable[[Path, bytes], bool]
     read: ReadFunction
+    describe: Callable[[Path], dict[str, object]] | None = None
+    """What a file holds, in words, without reading it whole; None where reading it is the only way."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,11 @@ Function = TypeVar("Function", bound=Callable)
 
 
 def reader(
-    name: str, *, suffixes: tuple[str, ...], sniff: Callable[[Path, bytes], bool]
+    name: str,
+    *,
+    suffixes: tuple[str, ...],
+    sniff: Callable[[Path, bytes], bool],
+    describe: Callable[[Path], dict[str, object]] | None = None,
 ) -> Callable[[Function], Function]:
     """Register a function that reads a format.
 
@@ -97,7 +105,7 @@ def reader(
     """
 
     def add(function: Function) -> Function:
-        readers.register(name)(Reader(name, suffixes, sniff, function))
+        readers.register(name)(Reader(name, suffixes, sniff, function, describe))
         return function
 
     return add
@@ -151,7 +159,7 @@ def sniff(path: str | Path) -> str:
     )
 
 
-def read(path: str | Path, *, limits: Limits | None = None, verify: bool = True) -> Volume | Scan | KSpace:
+def read(path: str | Path, *, limits: Limits | None = None, verify: bool = True) -> Content:
     """Read a file or folder of any known format.
 
     With ``verify``, a ``NAME.json`` that this package wrote beside the file must agree with the file's bytes.
@@ -171,6 +179,8 @@ def read(path: str | Path, *, limits: Limits | None = None, verify: bool = True)
 def read_volume(path: str | Path, *, quantity: str | None = None, limits: Limits | None = None) -> Volume:
     """`read`, for files that must hold a volume; ``quantity`` overrules what the file says or what was guessed."""
     content = read(path, limits=limits)
+    if isinstance(content, Traces):  # sections, with zeros where traces are missing
+        content = content.to_volume()
     if not isinstance(content, Volume):
         raise InputError(
             "this file holds measured data, not a volume",
@@ -180,10 +190,10 @@ def read_volume(path: str | Path, *, quantity: str | None = None, limits: Limits
     return content if quantity is None else content.with_array(content.array, quantity)
 
 
-def read_scan(path: str | Path, *, limits: Limits | None = None) -> Scan | KSpace:
+def read_scan(path: str | Path, *, limits: Limits | None = None) -> Scan | KSpace | Traces:
     """`read`, for files that must hold measured data."""
     content = read(path, limits=limits)
-    if not isinstance(content, Scan | KSpace):
+    if not isinstance(content, Scan | KSpace | Traces):
         raise InputError(
             "this file holds a volume, not measured data",
             where=Path(path).name,
@@ -229,7 +239,7 @@ def check_output(path: str | Path, content: type = Volume, *, overwrite: bool = 
 
 def write(
     path: str | Path,
-    content: Volume | Scan | KSpace,
+    content: Content,
     *,
     overwrite: bool = False,
     provenance: dict[str, object] | None = None,

@@ -23,6 +23,7 @@ from medrecon.data.atomic import sha256_of_file, sha256_of_folder
 from medrecon.data.kspace import KSpace
 from medrecon.data.reading import reading
 from medrecon.data.scan import Scan
+from medrecon.data.traces import Traces
 from medrecon.data.volume import Geometry, Volume
 from medrecon.errors import CorruptInput
 
@@ -76,7 +77,7 @@ def describe_run(
 
 
 def describe_output(
-    name: str, sha256: str, content: Volume | Scan | KSpace, run: Mapping[str, object] | None = None
+    name: str, sha256: str, content: Volume | Scan | KSpace | Traces, run: Mapping[str, object] | None = None
 ) -> dict[str, object]:
     """The whole record of one output file: ``run`` plus what the file holds."""
     output: dict[str, object] = {"name": name, "sha256": sha256}
@@ -90,6 +91,18 @@ def describe_output(
             "encoded": list(content.encoded),
             "field_of_view_mm_zyx": [float(length) for length in content.field_of_view],
             "grid": _grid(content.volume_geometry),
+        }
+    elif isinstance(content, Traces):
+        output |= {
+            "holds": "traces",
+            "modality": content.modality,
+            "quantity": content.quantity,
+            "data_shape": list(content.data.shape),
+            "rows": content.rows.describe(),
+            "columns": content.columns.describe(),
+            "interval_us": content.interval,
+            "missing": content.counts(),
+            "filled": 0 if content.filled is None else int(content.filled.sum()),
         }
     else:
         output |= {

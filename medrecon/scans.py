@@ -12,6 +12,7 @@ import torch
 
 from medrecon.data.kspace import KSpace
 from medrecon.data.scan import Scan
+from medrecon.data.traces import Traces
 from medrecon.data.volume import Geometry, Volume
 from medrecon.errors import InputError, UsageError
 from medrecon.physics.linop import LinearOperator
@@ -26,7 +27,7 @@ slice_cutters: Registry[Callable[..., Any]] = Registry("modality")
 _MODALITIES = ("medrecon.mri",)  # modules that register one, beside this one
 
 
-def problem_from_scan(scan: Scan | KSpace, *, prior: Prior | None = None, grid: Geometry | None = None) -> Problem:
+def problem_from_scan(scan: Scan | KSpace | Traces, *, prior: Prior | None = None, grid: Geometry | None = None) -> Problem:
     """The problem that a scan poses.
 
     Parameters
@@ -117,13 +118,13 @@ def _check_same_axis(measured: Geometry, wanted: Geometry, tolerance: float = 0.
         )
 
 
-def grid_like(scan: Scan | KSpace, like: Geometry) -> Geometry:
+def grid_like(scan: Scan | KSpace | Traces, like: Geometry) -> Geometry:
     """The grid of another volume, its axes in the order of the scanner's."""
     empty = Volume(np.broadcast_to(np.float32(0), like.shape), like)
     return empty.as_orientation(scan.volume_geometry.orientation).geometry
 
 
-def grid_of(scan: Scan | KSpace, shape: tuple[int, int, int] | None, voxel: tuple[float, ...] | None) -> Geometry:
+def grid_of(scan: Scan | KSpace | Traces, shape: tuple[int, int, int] | None, voxel: tuple[float, ...] | None) -> Geometry:
     """The scan's grid with another shape ``(z, y, x)`` or voxel size, around the same centre.
 
     ``voxel`` is one size for the plane of the slices, or sizes along ``(z, y, x)``; the distance of the slices is
@@ -166,7 +167,7 @@ def grid_of(scan: Scan | KSpace, shape: tuple[int, int, int] | None, voxel: tupl
     return Geometry(shape, affine)
 
 
-def cut_slices(scan: Scan | KSpace, first: int, last: int) -> Scan | KSpace:
+def cut_slices(scan: Scan | KSpace | Traces, first: int, last: int) -> Scan | KSpace | Traces:
     """The measurement of slices ``first`` to ``last - 1`` alone. Raises InputError where slices cannot be separated."""
     _load_modalities()
     return slice_cutters.get(scan.modality)(scan, first, last)
@@ -196,30 +197,33 @@ def cut_grid(grid: Geometry, first: int, last: int) -> Geometry:
     return Geometry((last - first, *grid.shape[1:]), affine)
 
 
-def measured_in_words(scan: Scan | KSpace) -> str:
+def measured_in_words(scan: Scan | KSpace | Traces) -> str:
     """What was measured: ``16 views of 48 slices, 362 columns``; ``8 coils, 2 x 48 x 40 samples (z, y, x)``."""
     if isinstance(scan, Scan):
         views, slices, columns = scan.data.shape
         if scan.is_cone:
             return f"{views} cone-beam views of {slices} rows, {columns} columns"
         return f"{views} views of {slices} slices, {columns} columns"
+    if isinstance(scan, Traces):
+        rows, columns, samples = scan.data.shape
+        return f"{int(scan.live.sum())} live traces of {rows} x {columns}, {samples} samples"
     coils, *sizes = scan.data.shape
     axes = "slices, spokes, samples" if scan.trajectory is not None else "z, y, x"
     faster = "" if scan.trajectory is not None else f", acceleration {real_acceleration(scan.sampling):.2f}"
     return f"{coils} coil{'s' * (coils > 1)}, {' x '.join(map(str, sizes))} samples ({axes}){faster}"
 
 
-def noise_of(scan: Scan | KSpace) -> dict:
+def noise_of(scan: Scan | KSpace | Traces) -> dict:
     """The noise of a measurement as plain values; empty where it is not known."""
     if isinstance(scan, Scan):
         return scan.noise
-    if scan.noise_covariance is None:
+    if isinstance(scan, Traces) or scan.noise_covariance is None:
         return {}
     variances = np.real(np.diagonal(scan.noise_covariance))
     return {"kind": "gaussian", "sigma": float(np.sqrt(variances.mean()))}
 
 
-def source_orientation(scan: Scan | KSpace) -> str:
+def source_orientation(scan: Scan | KSpace | Traces) -> str:
     """Order of the axes of the volume that was measured where that is known, else of the scan's grid."""
     how = scan.provenance.get("simulation")
     letters = how.get("source_orientation") if isinstance(how, dict) else None

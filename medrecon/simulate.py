@@ -9,6 +9,7 @@ import torch
 
 from medrecon.data.kspace import KSpace
 from medrecon.data.scan import Scan
+from medrecon.data.traces import Traces
 from medrecon.data.volume import WATER, Geometry, Volume
 from medrecon.errors import InputError, UsageError
 from medrecon.physics.cone_geometry import ConeGeometry
@@ -140,7 +141,7 @@ def coarsened(volume: Volume, factor: int) -> Volume:
     return Volume(means.astype(np.float32), _coarse_grid(volume.geometry, factor), volume.quantity, volume.meta)
 
 
-def describe_simulation(scan: Scan | KSpace) -> str | None:
+def describe_simulation(scan: Scan | KSpace | Traces) -> str | None:
     """One sentence on how simulated data were made; None for data that are not known to be simulated."""
     how = scan.provenance.get("simulation")
     if not isinstance(how, dict):

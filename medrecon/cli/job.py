@@ -14,6 +14,7 @@ from medrecon.errors import MissingDependency, UsageError
 if TYPE_CHECKING:
     from medrecon.data.kspace import KSpace
     from medrecon.data.scan import Scan
+    from medrecon.data.traces import Traces
     from medrecon.data.volume import Geometry, Volume
     from medrecon.engine import Result
     from medrecon.prior import NetworkPrior
@@ -26,7 +27,7 @@ _PREVIEW_MARGIN = 3  # neighbours on either side of a previewed slice: the coupl
 class Prepared:
     """What a run needs, read and checked."""
 
-    scan: Scan | KSpace
+    scan: Scan | KSpace | Traces
     problem: Problem
     prior: NetworkPrior | None
     settings: dict[str, object]
@@ -77,7 +78,7 @@ class Job:
             console.remark("there is no interrupted run of this output: starting from the beginning")
 
     # --- parts ------------------------------------------------------------------------------------------------
-    def scan(self) -> Scan | KSpace:
+    def scan(self) -> Scan | KSpace | Traces:
         """The measured data, those of the previewed slices where one is asked for."""
         from medrecon.corrections import corrected
         from medrecon.data import read_scan
@@ -94,7 +95,7 @@ class Job:
             raise UsageError("there is no such slice", found=self.preview, expected=f"0 to {slices - 1}")
         return cut_slices(scan, max(0, self.preview - _PREVIEW_MARGIN), min(slices, self.preview + _PREVIEW_MARGIN + 1))
 
-    def grid(self, scan: Scan | KSpace) -> tuple[Geometry, str]:
+    def grid(self, scan: Scan | KSpace | Traces) -> tuple[Geometry, str]:
         """The grid to reconstruct on, and the order of axes to write."""
         from medrecon.data import read_volume
         from medrecon.scans import grid_like, grid_of, source_orientation

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import file_examples as examples
-from medrecon.data import KSpace, Scan, Volume, read, read_volume, readers, sniff, write, writers
+from helpers.traces import traces
+from medrecon.data import KSpace, Scan, Traces, Volume, read, read_volume, readers, sniff, write, writers
 from medrecon.data.formats import writer_for
 from medrecon.data.limits import Limits, available_memory
 from medrecon.errors import InputError, UsageError
@@ -19,7 +20,8 @@ from medrecon.errors import InputError, UsageError
 @pytest.mark.parametrize("entry", list(writers), ids=writers.names())
 def test_contract_of_every_writer(tmp_path, entry):
     """What any writer writes, the registry recognises and reads back with the same values, place and quantity."""
-    kinds = {Scan: examples.scan, KSpace: examples.kspace, Volume: lambda: examples.volume(examples.oblique())}
+    kinds = {Scan: examples.scan, KSpace: examples.kspace, Traces: traces}
+    kinds[Volume] = lambda: examples.volume(examples.oblique())
     content = kinds[entry.value.content]()
     for suffix in entry.value.suffixes:
         path = write(tmp_path / f"name{suffix}", content)
@@ -30,6 +32,9 @@ def test_contract_of_every_writer(tmp_path, entry):
             rounding = 1 / 64 if entry.name == "dicom" else 0.0  # 16 bits a voxel
             np.testing.assert_allclose(back.array, content.array, rtol=0, atol=rounding)
             assert back.geometry.almost_equal(content.geometry, 1e-4) and back.quantity == content.quantity
+        if isinstance(back, Traces) and isinstance(content, Traces):
+            np.testing.assert_array_equal(back.data, content.data)
+            assert back.quantity == content.quantity
         with pytest.raises(UsageError):
             write(path, content)
         write(path, content, overwrite=True)
@@ -86,4 +91,4 @@ def test_limits_are_sensible():
 
 
 def test_reader_names():
-    assert {"nifti", "scan.h5", "kspace.h5", "hdf5-volume", "dicom"} <= set(readers.names())
+    assert {"nifti", "scan.h5", "kspace.h5", "hdf5-volume", "dicom", "segy", "su", "traces.npz"} <= set(readers.names())
