@@ -42,8 +42,6 @@ class Reader:
     suffixes: tuple[str, ...]
     sniff: Callable[[Path, bytes], bool]
     read: ReadFunction
-    describe: Callable[[Path], dict[str, object]] | None = None
-    """What a file holds, in words, without reading it whole; None where reading it is the only way."""
 
 
 @dataclass(frozen=True)
@@ -93,11 +91,7 @@ Function = TypeVar("Function", bound=Callable)
 
 
 def reader(
-    name: str,
-    *,
-    suffixes: tuple[str, ...],
-    sniff: Callable[[Path, bytes], bool],
-    describe: Callable[[Path], dict[str, object]] | None = None,
+    name: str, *, suffixes: tuple[str, ...], sniff: Callable[[Path, bytes], bool]
 ) -> Callable[[Function], Function]:
     """Register a function that reads a format.
 
@@ -105,7 +99,7 @@ def reader(
     """
 
     def add(function: Function) -> Function:
-        readers.register(name)(Reader(name, suffixes, sniff, function, describe))
+        readers.register(name)(Reader(name, suffixes, sniff, function))
         return function
 
     return add

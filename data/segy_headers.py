@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import ndimage
 
 from medrecon.data.segy import FIELDS, HEADER, SegyFile
 from medrecon.data.trace_grid import TraceGrid
@@ -75,6 +74,8 @@ def _set(headers: np.ndarray, file: SegyFile, byte: int, numbers: np.ndarray) ->
 
 
 def _nearest(present: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    from scipy import ndimage
+
     found = ndimage.distance_transform_edt(~present, return_distances=False, return_indices=True)
     return found[0][rows, columns], found[1][rows, columns]
 

@@ -10,12 +10,16 @@ import numpy as np
 from medrecon.data.formats import reader
 from medrecon.data.limits import Limits
 from medrecon.data.segy import SegyFile, open_segy, open_su, sniff_segy
+from medrecon.data.segy_headers import is_made_here
 from medrecon.data.trace_grid import ReadOptions, TraceGrid, trace_grid
 from medrecon.data.traces import State, Traces, judged, survey_words
 from medrecon.errors import InputError
 
 GRID_LINE = re.compile(r"MEDRECON GRID (\S+) (\S+)")
 """In a textual header: the grid that traces were removed from, so that whole lines are not forgotten."""
+
+SEGY_KINDS = ("segy", "su")
+"""Names of the readers that take `ReadOptions`."""
 
 _DEAD = 2  # bytes 29-30
 
@@ -101,6 +105,8 @@ def describe_traces(path: str | Path, options: ReadOptions | None = None) -> dic
     found = [f"{quiet} of {len(looked)} traces looked at are zero or constant"] * (quiet > 0)
     found += [f"{len(looked) - len(finite)} of {len(looked)} traces looked at hold NaN"] * (len(finite) < len(looked))
     warnings = [*file.warnings, *grid.warnings, *found]
+    if made := int(is_made_here(file).sum()):
+        words["filled_by_medrecon"] = f"{made} of the live traces"
     words |= {
         "sample_format": f"{file.form.name}, {'big' if file.order == '>' else 'little'}-endian",
         "revision": file.revision,
@@ -109,13 +115,13 @@ def describe_traces(path: str | Path, options: ReadOptions | None = None) -> dic
     return words | ({"warnings": "; ".join(warnings)} if warnings else {})
 
 
-@reader("segy", suffixes=(".sgy", ".segy", ".seg"), sniff=sniff_segy, describe=describe_traces)
+@reader("segy", suffixes=(".sgy", ".segy", ".seg"), sniff=sniff_segy)
 def read_segy(path: str | Path, *, limits: Limits | None = None) -> Traces:
     """SEG-Y of any sample format, byte order and revision; the grid goes by the trace headers."""
     return read_traces(path, limits=limits)
 
 
-@reader("su", suffixes=(".su",), sniff=lambda path, head: path.suffix.lower() == ".su", describe=describe_traces)
+@reader("su", suffixes=(".su",), sniff=lambda path, head: path.suffix.lower() == ".su")
 def read_su(path: str | Path, *, limits: Limits | None = None) -> Traces:
     """Seismic Unix in either byte order; the suffix tells, as the format has no signature."""
     return read_traces(path, limits=limits)

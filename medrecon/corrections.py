@@ -15,6 +15,7 @@ import torch
 
 from medrecon.data.kspace import KSpace
 from medrecon.data.scan import Scan
+from medrecon.data.traces import Traces
 from medrecon.data.volume import Geometry
 from medrecon.errors import InputError, UsageError
 from medrecon.physics.cone_geometry import ConeGeometry, geometry_from_dict
@@ -24,7 +25,7 @@ from medrecon.registry import Registry
 corrections: Registry[Callable[[Scan, str], Scan]] = Registry("correction")
 
 
-def corrected(scan: Scan | KSpace, steps: Sequence[str], views: str | None = None) -> Scan | KSpace:
+def corrected(scan: Scan | KSpace | Traces, steps: Sequence[str], views: str | None = None) -> Scan | KSpace | Traces:
     """The scan after all ``steps`` (``"bin=2"``), and then with some of its views (``"0::8"``) alone.
 
     Raises

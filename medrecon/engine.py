@@ -24,7 +24,14 @@ from medrecon.problem import Problem, System
 from medrecon.registry import unknown_name
 from medrecon.samplers import Sampler, State, samplers
 from medrecon.samplers.direct import DIRECT, direct_method
-from medrecon.selection import CLASSICAL, Selection, diffusion_method, held_out, prediction_error, select
+from medrecon.selection import (
+    Selection,
+    classical_methods,
+    diffusion_method,
+    held_out,
+    prediction_error,
+    select,
+)
 
 JUDGEMENTS = ("none", "basic", "full")
 """How much is asked of a result: nothing but its residual, what costs a few per cent, or what costs further runs."""
@@ -195,7 +202,7 @@ def reconstruct(
         raise UsageError("unknown kind of judgement", found=judgement, expected=", ".join(JUDGEMENTS))
     selection = None
     if method == "auto":
-        wanted = CLASSICAL if problem.prior is None else diffusion_method(problem.prior)
+        wanted = classical_methods(problem)[0] if problem.prior is None else diffusion_method(problem.prior)
         make_sampler(wanted, settings)  # an unknown setting shows before the held-out test
         selection = _select(problem, seed, callback)
         method = selection.method
@@ -214,8 +221,9 @@ def reconstruct(
     if sampler.needs_prior:
         if problem.prior is None:
             raise UsageError(f"method {method} needs a prior", hint="Give one with --prior; see medrecon priors list.")
-        baseline_method = "tv" if given is None else "given"
-        baseline = run.loop(make_sampler("tv", {}), KeyedNoise(seed), "baseline").estimate if given is None else given
+        first = classical_methods(problem)[0]
+        baseline_method = first if given is None else "given"
+        baseline = run.loop(make_sampler(first, {}), KeyedNoise(seed), "baseline").estimate if given is None else given
         theirs = problem.prior.card
         ends = torch.quantile(baseline.flatten()[:: max(1, baseline.numel() // 100_000)], torch.tensor([0.01, 0.99]))
         check_compatible(theirs, theirs.quantity, (ends * theirs.scale + theirs.offset).tolist())  # units of the prior
@@ -285,7 +293,8 @@ def reconstruct(
 def _held_out_errors(selection: Selection) -> dict[str, float]:
     if not selection.errors:
         return {}
-    return {"result": selection.errors[selection.method], "classical": selection.errors[CLASSICAL]}
+    classical = [error for name, error in selection.errors.items() if not samplers.get(name).needs_prior]
+    return {"result": selection.errors[selection.method], "classical": min(classical)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -314,15 +323,16 @@ class _Again:
         return torch.from_numpy(result.volume.array)
 
     def held_out_errors(self, *, needs_prior: bool) -> dict[str, float]:
-        """Prediction errors of held-out data, of the method and of total variation; {} with too few groups."""
+        """Prediction errors of held-out data, of the method and of a classical one; {} with too few groups."""
         axis = getattr(self.problem.op, "holdout_axis", 0)
         if self.problem.y.shape[axis] < 3:
             return {}
         used = held_out(self.problem)
         reduced = replace(self.problem, used=used)
         candidates = [("result", self.method, self.settings)]
-        if needs_prior or self.method != CLASSICAL:
-            candidates.append(("classical", CLASSICAL, {}))
+        classical = classical_methods(self.problem)[0]
+        if needs_prior or self.method != classical:
+            candidates.append(("classical", classical, {}))
         return {
             name: prediction_error(self.problem, self.run(reduced, method, "held-out test", settings), used)
             for name, method, settings in candidates
@@ -358,7 +368,7 @@ def _select(problem: Problem, seed: int, callback: Callback | None) -> Selection
     classical: list[Volume] = []
 
     def solve(reduced: Problem, method: str) -> Tensor:
-        start = classical[0] if classical and method != CLASSICAL else None
+        start = classical[0] if classical and samplers.get(method).needs_prior else None
         result = reconstruct(
             reduced,
             method,

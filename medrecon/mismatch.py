@@ -14,6 +14,7 @@ import torch
 from medrecon.corrections import corrected
 from medrecon.data.kspace import KSpace
 from medrecon.data.scan import Scan
+from medrecon.data.traces import Traces
 from medrecon.errors import InputError
 from medrecon.scans import problem_from_scan
 from medrecon.solvers import cg
@@ -25,7 +26,7 @@ _BETTER = 0.6  # of the residual as it is: a mistake that explains the data is n
 _COLUMNS, _VIEWS, _ITERATIONS = 40, 40, 15
 
 
-def warnings_of(scan: Scan | KSpace, discrepancy: float, *, noise_known: bool) -> list[str]:
+def warnings_of(scan: Scan | KSpace | Traces, discrepancy: float, *, noise_known: bool) -> list[str]:
     """What may be wrong with the description of a scan whose reconstruction left this discrepancy; empty where nothing.
 
     Axes that were exchanged and a rotation the other way round leave traces where the geometry can tell them.
@@ -88,6 +89,6 @@ def _exchanged(scan: Scan, one: int, two: int) -> Scan:
     return replace(scan, data=np.ascontiguousarray(scan.data.swapaxes(one, two)))
 
 
-def _scan(content: Scan | KSpace) -> Scan:
+def _scan(content: Scan | KSpace | Traces) -> Scan:
     assert isinstance(content, Scan)
     return content

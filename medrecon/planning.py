@@ -10,7 +10,7 @@ from medrecon.engine import make_sampler
 from medrecon.noise import KeyedNoise
 from medrecon.problem import Problem, System
 from medrecon.samplers import Sampler, State
-from medrecon.selection import CLASSICAL, diffusion_method
+from medrecon.selection import classical_methods, diffusion_method
 
 _MIB = 1 << 20
 
@@ -32,13 +32,13 @@ def plan(problem: Problem, method: str, settings: dict[str, object], *, samples:
     """
     automatic = method == "auto"
     if automatic:
-        method = CLASSICAL if problem.prior is None else diffusion_method(problem.prior)
+        method = classical_methods(problem)[0] if problem.prior is None else diffusion_method(problem.prior)
     sampler = make_sampler(method, settings)
     system = problem.system()
     system.op.adjoint(system.op(system.back_projection))  # compiles the kernels, which a run does once too
     baseline = 0.0
     if sampler.needs_prior:
-        baseline, state = _cost(make_sampler(CLASSICAL, {}), system)
+        baseline, state = _cost(make_sampler(classical_methods(problem)[0], {}), system)
         system = replace(system, start=state.estimate)
     own, _ = _cost(sampler, system)
     seconds, evaluations = baseline + own * samples, sampler.evaluations() * samples

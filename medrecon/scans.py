@@ -24,10 +24,12 @@ from medrecon.registry import Registry
 
 problem_builders: Registry[Callable[..., Problem]] = Registry("modality")
 slice_cutters: Registry[Callable[..., Any]] = Registry("modality")
-_MODALITIES = ("medrecon.mri",)  # modules that register one, beside this one
+_MODALITIES = ("medrecon.mri", "medrecon.seismic")  # modules that register one, beside this one
 
 
-def problem_from_scan(scan: Scan | KSpace | Traces, *, prior: Prior | None = None, grid: Geometry | None = None) -> Problem:
+def problem_from_scan(
+    scan: Scan | KSpace | Traces, *, prior: Prior | None = None, grid: Geometry | None = None
+) -> Problem:
     """The problem that a scan poses.
 
     Parameters
@@ -124,7 +126,9 @@ def grid_like(scan: Scan | KSpace | Traces, like: Geometry) -> Geometry:
     return empty.as_orientation(scan.volume_geometry.orientation).geometry
 
 
-def grid_of(scan: Scan | KSpace | Traces, shape: tuple[int, int, int] | None, voxel: tuple[float, ...] | None) -> Geometry:
+def grid_of(
+    scan: Scan | KSpace | Traces, shape: tuple[int, int, int] | None, voxel: tuple[float, ...] | None
+) -> Geometry:
     """The scan's grid with another shape ``(z, y, x)`` or voxel size, around the same centre.
 
     ``voxel`` is one size for the plane of the slices, or sizes along ``(z, y, x)``; the distance of the slices is

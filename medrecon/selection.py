@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -30,12 +31,23 @@ def diffusion_method(prior: Prior) -> str:
     return GUIDED if isinstance(prior, NetworkPrior) and prior.guides else DIFFUSION
 
 
+def classical_methods(problem: Problem) -> tuple[str, ...]:
+    """Classical methods to choose from: total variation, or what the operator names. The first starts a diffusion."""
+    found: tuple[str, ...] = getattr(problem.op, "classical_methods", (CLASSICAL,))
+    return found
+
+
 def held_out(problem: Problem) -> Tensor:
     """Mask of the data to use, ``y``-broadcastable: every eighth view (line, trace group) is left out.
+
+    An operator that knows better what to hide says so with ``held_out()``: traces do, after their holes.
 
     The operator's ``holdout_axis`` names the axis of the data that is held out as whole groups; at least one group
     is left out and at least two remain. The groups left out are spread evenly and do not start at the first.
     """
+    if hasattr(problem.op, "held_out"):
+        own: Tensor = problem.op.held_out()
+        return own
     axis = getattr(problem.op, "holdout_axis", 0)
     groups = problem.y.shape[axis]
     count = max(1, groups // _SHARE)
@@ -58,22 +70,38 @@ def prediction_error(problem: Problem, volume: Tensor, used: Tensor) -> float:
 def select(problem: Problem, solve: Callable[[Problem, str], Tensor]) -> Selection:
     """Choose the method for ``problem``.
 
-    ``solve(problem, method)`` returns a volume in the problem's quantity; it is called for both candidates with a
-    share of the data held out, and the one that predicts those data better is chosen.
+    ``solve(problem, method)`` returns a volume in the problem's quantity; it is called for all candidates with a share
+    of the data held out, and the one that predicts those data best is chosen.
     """
-    if problem.prior is None:
-        return Selection(CLASSICAL, "no prior was given", {})
+    classical = classical_methods(problem)
+    if problem.prior is None and len(classical) == 1:
+        return Selection(classical[0], getattr(problem.op, "choice", "no prior was given"), {})
     axis = getattr(problem.op, "holdout_axis", 0)
     if problem.y.shape[axis] < 3:
-        return Selection(CLASSICAL, "too few data to hold any out", {})
-    used, candidate = held_out(problem), diffusion_method(problem.prior)
+        return Selection(classical[0], "too few data to hold any out", {})
+    used = held_out(problem)
     reduced = replace(problem, used=used)
-    errors = {method: prediction_error(problem, solve(reduced, method), used) for method in (CLASSICAL, candidate)}
-    better = errors[candidate] <= _MARGIN * errors[CLASSICAL]
-    method = candidate if better else CLASSICAL
-    words = "better" if better else "worse"
+    candidates = classical if problem.prior is None else (*classical, diffusion_method(problem.prior))
+    errors = {method: prediction_error(problem, solve(reduced, method), used) for method in candidates}
+    method = min(classical, key=lambda name: errors[name])
+    if problem.prior is not None and errors[candidates[-1]] <= _MARGIN * errors[method]:
+        method = candidates[-1]
+    if classical != (CLASSICAL,):
+        return Selection(method, _signal_to_noise(problem, used, errors), errors)
+    words = "better" if method != classical[0] else "worse"
     reason = (
         f"on held-out data the prior predicts {words} than total variation "
-        f"({errors[candidate]:.3g} against {errors[CLASSICAL]:.3g})"
+        f"({errors[candidates[-1]]:.3g} against {errors[CLASSICAL]:.3g})"
     )
     return Selection(method, reason, errors)
+
+
+def _signal_to_noise(problem: Problem, used: Tensor, errors: dict[str, float]) -> str:
+    """Signal to noise of every candidate on what was hidden, in words."""
+    hidden = (1 - used).expand_as(problem.y)
+    size = float(((problem.y**2 * hidden).sum(dtype=torch.float64) / hidden.sum()).sqrt())
+    figures = [
+        f"{name} {20 * math.log10(max(size, 1e-30) / max(error, 1e-30)):.1f} dB" for name, error in errors.items()
+    ]
+    count = int((1 - used).sum())
+    return f"on {count} live traces, hidden as the holes look: {', '.join(figures)}"

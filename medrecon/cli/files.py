@@ -27,17 +27,25 @@ def register(app: typer.Typer) -> None:
 # --- info ------------------------------------------------------------------------------------------------------
 def info(
     file: Annotated[Path, typer.Argument(help="Volume or measured data.")],
+    traces: options.Traces = None,
     as_json: options.Json = False,
 ) -> None:
     """Say what a file holds: kind, grid, units, range, geometry of the measurement. No patient data are shown."""
-    from medrecon.data import read, sniff
+    from medrecon.data import Traces, read, sniff
     from medrecon.data.scan import Scan
+    from medrecon.data.segy_reading import SEGY_KINDS, describe_traces
     from medrecon.data.volume import Volume
     from medrecon.kspace_text import kspace_summary
 
-    kind, content = sniff(file), read(file)
+    kind = sniff(file)
     values: dict[str, object] = {"file": file.name, "format": kind}
-    if isinstance(content, Volume):
+    said = options.trace_options(traces, kind)
+    content = None if kind in SEGY_KINDS else read(file)
+    if content is None:  # at once, however large the file
+        values |= describe_traces(file, said)
+    elif isinstance(content, Traces):
+        values |= content.summary()
+    elif isinstance(content, Volume):
         values |= _volume_info(content)
     else:
         values |= _scan_info(content) if isinstance(content, Scan) else kspace_summary(content)

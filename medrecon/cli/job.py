@@ -63,7 +63,7 @@ class Job:
             if not _maps_can_be_written(self.output):
                 raise MissingDependency("highdicom", "dicom", "a spread in DICOM")
         for target in targets:
-            check_output(target, overwrite=self.overwrite)
+            check_output(target, _content_of(self.output), overwrite=self.overwrite)
         if self.config.report is not None:
             running.check_is_file_name(Path(self.config.report), ".html")
             for target in (Path(self.config.report), beside.measurement):
@@ -81,11 +81,13 @@ class Job:
     def scan(self) -> Scan | KSpace | Traces:
         """The measured data, those of the previewed slices where one is asked for."""
         from medrecon.corrections import corrected
-        from medrecon.data import read_scan
+        from medrecon.data import read_scan, sniff
         from medrecon.data.reading import naming
+        from medrecon.data.segy_reading import read_traces
         from medrecon.scans import cut_slices
 
-        scan = read_scan(self.data)
+        said = options.trace_options(self.config.traces, sniff(self.data)) if self.config.traces else None
+        scan = read_scan(self.data) if said is None else read_traces(self.data, said)
         with naming(self.data.name):
             scan = corrected(scan, self.config.correct or (), self.config.views)
         if self.preview is None:
@@ -116,6 +118,7 @@ class Job:
 
     def prepared(self) -> Prepared:
         """Everything that the run needs. Raises InputError or UsageError where it does not fit together."""
+        from medrecon.data import Traces
         from medrecon.data.reading import naming
         from medrecon.samplers import samplers
         from medrecon.scans import prior_for, problem_from_scan
@@ -131,6 +134,11 @@ class Job:
         prior = None
         if config.prior is not None or config.method == "auto" or samplers.get(config.method or "").needs_prior:
             prior = prior_for(scan.modality, config.prior, device=device)
+        if _content_of(self.output) is Traces:
+            if not isinstance(scan, Traces):
+                raise UsageError("only seismic data are written as traces", where=self.output.name, found=scan.modality)
+            if self.preview is not None:
+                raise UsageError("a previewed slice is a volume", where=self.output.name, expected=".nii.gz or .h5")
         with naming(self.data.name):
             problem = problem_from_scan(scan, prior=prior, grid=grid)
         if device != "cpu":
@@ -163,7 +171,7 @@ class Job:
     # --- the run ----------------------------------------------------------------------------------------------
     def execute(self, *, resume: bool = False) -> dict[str, object]:
         """Reconstruct and write everything; returns the summary of the run."""
-        from medrecon.data import write
+        from medrecon.data import Traces, write
         from medrecon.data.atomic import write_bytes
         from medrecon.mismatch import warnings_of
         from medrecon.report import write_report
@@ -191,7 +199,9 @@ class Job:
             record["warnings"] = doubts
         volumes = {"result": result.volume, "baseline": result.baseline, "spread": result.spread, **result.layers}
         files = {name: self.output if name == "result" else beside.named(name) for name in volumes}
-        if not _maps_can_be_written(self.output):
+        if isinstance(ready.scan, Traces):  # what the data cannot decide is what the live map shows
+            volumes = {name: volume for name, volume in volumes.items() if name not in result.layers}
+        elif not _maps_can_be_written(self.output):
             for name in result.layers:
                 del volumes[name]
             console.remark("the maps of the assessment are left out: in DICOM they need highdicom")
@@ -205,7 +215,9 @@ class Job:
         record["beside"] = beside_it
         for name, volume in volumes.items():
             if volume is not None:
-                shown = self._as_written(volume, ready.orientation)
+                shown: Volume | Traces = self._as_written(volume, ready.orientation)
+                if isinstance(ready.scan, Traces) and self.preview is None:
+                    shown = _with_traces(volume, ready.scan, name, self.output, result.method)
                 about = record if name == "result" else _companion_record(record, name, result)
                 write(files[name], shown, overwrite=self.overwrite, provenance=about, about=belongs)
                 written[name] = str(files[name])
@@ -286,6 +298,19 @@ class Job:
         return volume.as_orientation(orientation)
 
 
+def _with_traces(volume: Volume, scan: Traces, name: str, output: Path, method: str) -> Volume | Traces:
+    """Live traces as they were measured around the reconstructed ones; as sections where the output holds volumes.
+
+    A spread is zero at live traces.
+    """
+    from medrecon.data import Traces
+
+    measured = replace(scan, data=0 * scan.data) if name == "spread" else scan
+    measured = replace(measured, meta=scan.meta | {"method": method})
+    filled = measured.with_volume(volume)
+    return filled if _content_of(output) is Traces else filled.to_volume()
+
+
 def _one_slice(volume: Volume, index: int) -> Volume:
     from medrecon.data.volume import Geometry, Volume
 
@@ -300,7 +325,22 @@ def _maps_can_be_written(output: Path) -> bool:
     from medrecon.data import Volume
     from medrecon.data.formats import writer_for
 
-    return writer_for(output, Volume).name != "dicom" or find_spec("highdicom") is not None
+    return _content_of(output) is not Volume or (
+        writer_for(output, Volume).name != "dicom" or find_spec("highdicom") is not None
+    )
+
+
+def _content_of(output: Path) -> type:
+    """What a name can hold: traces where its suffix says so, a volume otherwise. Raises UsageError for neither."""
+    from medrecon.data import Traces, Volume, writers
+    from medrecon.data.formats import writer_for
+
+    name = output.name.lower()
+    suffixes = [s for entry in writers if entry.value.content is Traces for s in entry.value.suffixes]
+    if any(name.endswith(suffix) for suffix in suffixes):
+        return Traces
+    writer_for(output, Volume)
+    return Volume
 
 
 def _seconds(result: Result) -> float:

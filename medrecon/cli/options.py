@@ -12,11 +12,23 @@ from medrecon.errors import InputError, UsageError
 from medrecon.registry import unknown_name
 
 if TYPE_CHECKING:
+    from medrecon.data.trace_grid import ReadOptions
+
+if TYPE_CHECKING:
     from medrecon.data.formats import About
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing output files.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead of text.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Same seed, same result.")]
+Traces = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--traces",
+        metavar="KEY=VALUE",
+        help="Seismic: inline=BYTE, crossline, offset, cdp, keys, rows=FIRST:LAST:STEP, columns, interval, salvage, "
+        "nan, sparse; may be repeated.",
+    ),
+]
 Output = Annotated[
     Path, typer.Option("--output", "-o", help="File to write; its suffix picks the format (none: a DICOM folder).")
 ]
@@ -71,15 +83,37 @@ def shape_of(text: str | None) -> tuple[int, int, int] | None:
     return int(values[0]), int(values[1]), int(values[2])
 
 
-def settings_of(pairs: list[str] | None) -> dict[str, object]:
+def settings_of(pairs: list[str] | None, option: str = "--set") -> dict[str, object]:
     """``key=value`` pairs, the values read as YAML scalars or lists. Raises UsageError for anything else."""
     settings: dict[str, object] = {}
     for pair in pairs or []:
         key, equals, text = pair.partition("=")
         if not equals or not key.strip():
-            raise UsageError("--set takes key=value", found=pair, hint="For example --set steps=30.")
+            raise UsageError(f"{option} takes key=value", found=pair)
         settings[key.strip()] = scalar(text)
     return settings
+
+
+def trace_options(pairs: list[str] | None, kind: str) -> ReadOptions | None:
+    """What --traces says; None where it says nothing. Raises UsageError for files of another kind than SEG-Y and SU."""
+    if not pairs:
+        return None
+    from medrecon.data.segy_reading import SEGY_KINDS
+    from medrecon.data.trace_grid import ReadOptions
+
+    if kind not in SEGY_KINDS:
+        raise UsageError("--traces is for SEG-Y and SU files", found=kind)
+    said = {key: _boolean(value) for key, value in settings_of(pairs, "--traces").items()}
+    # Ranges are text: YAML would read 1:10 as a number to the base of sixty
+    for pair in pairs:
+        key, _, text = pair.partition("=")
+        if key.strip() in ("rows", "columns"):
+            said[key.strip()] = text
+    return ReadOptions.of(said)
+
+
+def _boolean(value: object) -> object:
+    return {"yes": True, "no": False}.get(value, value) if isinstance(value, str) else value
 
 
 def scalar(text: str) -> object:
@@ -124,6 +158,7 @@ class RunConfig:
     views: str | None = None
     correct: list[str] | None = None
     trust: str | None = None
+    traces: list[str] | None = None
     settings: dict[str, object] | None = None
 
     def over(self, other: RunConfig) -> RunConfig:
@@ -172,7 +207,7 @@ def read_config(path: Path) -> RunConfig:
 
 
 _KINDS: dict[str, type | tuple[type, ...]] = {
-    "steps": int, "samples": int, "seed": int, "settings": dict, "correct": list,
+    "steps": int, "samples": int, "seed": int, "settings": dict, "correct": list, "traces": list,
 }  # fmt: skip
 
 
@@ -187,7 +222,7 @@ def _checked(key: str, value: object, where: str) -> object:
         return ",".join(str(part) for part in value) if isinstance(value, list) else str(value)
     kind = _KINDS.get(key, str)
     if not isinstance(value, kind) or isinstance(value, bool):
-        words = {int: "a whole number", dict: "key: value lines", str: "text", list: "a list of corrections"}
+        words = {int: "a whole number", dict: "key: value lines", str: "text", list: "a list"}
         expected = words[kind]  # type: ignore[index]
         raise UsageError(f"{key} has the wrong type", where=where, found=repr(value), expected=expected)
     if key == "correct" and isinstance(value, list):

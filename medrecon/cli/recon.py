@@ -50,6 +50,7 @@ def recon(
     views: Annotated[
         str | None, typer.Option("--views", metavar="START:STOP:STEP", help="CT: take these views only, as 0::8.")
     ] = None,
+    traces: options.Traces = None,
     trust: Annotated[
         str | None, typer.Option("--trust", help="Judge the result: none, basic, or full (two more runs). [basic]")
     ] = None,
@@ -72,6 +73,7 @@ def recon(
     said = options.RunConfig(
         method=method, prior=prior, steps=steps, samples=samples, seed=seed, device=device, quantity=quantity,
         like=like, voxel=voxel, shape=shape, report=report, views=views, correct=correct or None, trust=trust,
+        traces=traces or None,
         settings=options.settings_of(settings),
     )  # fmt: skip
     settled = options.resolved(said, config)

@@ -1,0 +1,204 @@
+"""A survey with missing traces: the mask as an operator, masks as surveys have them, and holes to test methods on."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import Tensor
+
+from medrecon.errors import UsageError
+from medrecon.physics.linop import LinearOperator, Space, operators
+from medrecon.registry import Registry
+
+_COMPACT = 0.9  # share of its box that a hole fills, to count as a gap rather than as scattered traces
+_SMALL = 4  # traces of a hole that is scattered whatever its form
+_TRIES = 200
+
+
+class TraceMask(LinearOperator):
+    """Keeps the live traces of sections ``(row, time, column)`` and sets the others to zero.
+
+    It is a projection: its own adjoint, ``A'A = A``, of norm one.
+    """
+
+    couples_slices = False
+
+    def __init__(self, shape: tuple[int, int, int], live: Tensor) -> None:
+        rows, _, columns = shape
+        if tuple(live.shape) != (rows, columns):
+            raise UsageError("the live map does not fit", found=tuple(live.shape), expected=(rows, columns))
+        self.domain = self.range = Space(tuple(shape))
+        self.live = live.bool()
+        self._mask = self.live[:, None, :]
+
+    def _forward(self, x: Tensor) -> Tensor:
+        # Not a product: what stands at a missing place may be NaN
+        return torch.where(self._mask, x, torch.zeros((), dtype=x.dtype))
+
+    def _adjoint(self, y: Tensor) -> Tensor:
+        return self._forward(y)
+
+    def _normal(self, x: Tensor) -> Tensor:
+        return self._forward(x)
+
+    def norm(self, *, tolerance: float = 1e-3, max_iterations: int = 100) -> float:
+        """One, or zero where nothing is live."""
+        return 1.0 if bool(self.live.any()) else 0.0
+
+    @property
+    def data_count(self) -> int:
+        """Live samples."""
+        return int(self.live.sum()) * self.domain.shape[1]
+
+    holdout_axis = 2
+    """Columns are compared as wholes."""
+
+    @property
+    def classical_methods(self) -> tuple[str, ...]:
+        """What ``auto`` chooses from: which is best depends on dips and holes, by many dB.
+
+        Where whole lines are missing at regular distances, spectra repeat themselves: methods that sharpen them bring
+        back the zeros between the lines, and predict hidden traces of the lines themselves all the better for it.
+        """
+        return ("linear",) if self.is_decimated else ("linear", "pocs", "drr")
+
+    @property
+    def is_decimated(self) -> bool:
+        """Whether all live traces lie on every n-th row or column."""
+        places = torch.nonzero(self.live).numpy()
+        steps = [np.gcd.reduce(np.diff(np.unique(p))) if len(np.unique(p)) > 1 else 1 for p in places.T]
+        return bool(max(steps) > 1)
+
+    choice = "lines are missing at regular distances, where Fourier and rank methods bring back the holes"
+    """Said where there is only one method to choose."""
+
+    def held_out(self, seed: int = 0) -> Tensor:
+        """Live traces to hide as a test, shaped as the holes are: 1 where used, ``(rows, 1, columns)``."""
+        hidden = holes_like(self.live.numpy(), seed=seed)
+        return torch.from_numpy(~hidden)[:, None].to(torch.float32)
+
+
+def _example() -> TraceMask:
+    return TraceMask((3, 4, 5), torch.from_numpy(trace_masks.get("random")((3, 5), 0.4, 1)))
+
+
+# --- masks -------------------------------------------------------------------------------------------------------
+trace_masks: Registry = Registry("way for traces to be missing")
+"""``mask(shape, fraction, seed)`` gives the traces that stay, bool ``(rows, columns)``."""
+
+
+@trace_masks.register("random")
+def random_traces(shape: tuple[int, int], fraction: float, seed: int) -> np.ndarray:
+    """Single traces anywhere."""
+    count = shape[0] * shape[1]
+    gone = np.random.default_rng([seed, 1]).permutation(count)[: round(fraction * count)]
+    live = np.ones(count, dtype=bool)
+    live[gone] = False
+    return live.reshape(shape)
+
+
+@trace_masks.register("regular")
+def regular_columns(shape: tuple[int, int], fraction: float, seed: int) -> np.ndarray:
+    """Every n-th column stays, ``n = 1 / (1 - fraction)`` rounded: coarse lines. The seed plays no part."""
+    live = np.zeros(shape, dtype=bool)
+    live[:, :: max(2, round(1 / (1 - fraction)))] = True
+    return live
+
+
+@trace_masks.register("gap")
+def gap_of_columns(shape: tuple[int, int], fraction: float, seed: int) -> np.ndarray:
+    """One gap of neighbouring columns, not at the border where there is room."""
+    columns = shape[1]
+    width = min(max(1, round(fraction * columns)), columns - 1)
+    margin = 1 if columns - width >= 2 else 0
+    first = int(np.random.default_rng([seed, 2]).integers(margin, columns - width - margin + 1))
+    live = np.ones(shape, dtype=bool)
+    live[:, first : first + width] = False
+    return live
+
+
+@trace_masks.register("lines")
+def whole_columns(shape: tuple[int, int], fraction: float, seed: int) -> np.ndarray:
+    """Whole columns at random."""
+    live = np.ones(shape, dtype=bool)
+    live[:, ~random_traces((1, shape[1]), fraction, seed)[0]] = False
+    return live
+
+
+@trace_masks.register("hole")
+def square_hole(shape: tuple[int, int], fraction: float, seed: int) -> np.ndarray:
+    """One block of neighbouring rows and columns, as around an obstacle."""
+    height, width = (min(n - 1, max(1, round(n * fraction**0.5))) if n > 1 else 1 for n in shape)
+    random = np.random.default_rng([seed, 3])
+    top, left = (int(random.integers(0, n - size + 1)) for n, size in zip(shape, (height, width), strict=True))
+    live = np.ones(shape, dtype=bool)
+    live[top : top + height, left : left + width] = False
+    return live
+
+
+def make_trace_mask(kind: str, shape: tuple[int, int], fraction: float, *, seed: int = 0) -> np.ndarray:
+    """The traces that stay, bool ``(rows, columns)``. Raises UsageError for a kind or fraction that cannot be."""
+    if not 0 < fraction < 1:
+        raise UsageError("the missing share lies between 0 and 1", found=fraction)
+    live = trace_masks.get(kind)(shape, fraction, seed)
+    if live.all() or not live.any():
+        raise UsageError("too few traces for this share", found=f"{shape[0]} x {shape[1]} traces", hint="Take another.")
+    return np.asarray(live)
+
+
+operators.register("seismic-traces", example=_example)(TraceMask)
+
+
+# --- holes to test on ------------------------------------------------------------------------------------------
+def holes_like(live: np.ndarray, share: float = 0.05, *, seed: int = 0) -> np.ndarray:
+    """Live traces to hide, about ``share`` of them, in holes of the form of those that there are.
+
+    Scattered missing traces: single ones at random. Compact holes (gaps, whole lines, blocks): copies of them, cut to
+    size where one is larger than the share, moved onto live traces.
+
+    Returns
+    -------
+    ndarray
+        bool ``(rows, columns)``, true for at least one and at most half of the live traces.
+    """
+    random = np.random.default_rng([seed, 4])
+    count = int(live.sum())
+    wanted = min(max(1, round(share * count)), max(1, count // 2))
+    hidden = np.zeros_like(live)
+    pieces = _pieces(live, wanted)
+    for _ in range(_TRIES if pieces else 0):
+        height, width = pieces[int(random.integers(len(pieces)))]
+        top, left = (int(random.integers(0, n - size + 1)) for n, size in zip(live.shape, (height, width), strict=True))
+        block = np.zeros_like(live)
+        block[top : top + height, left : left + width] = True
+        covered = block & live & ~hidden
+        if covered.sum() < 0.75 * height * width or (hidden | covered).sum() > max(1.5 * wanted, height * width):
+            continue
+        hidden |= covered
+        if hidden.sum() >= wanted:
+            break
+    if not hidden.any():  # scattered holes, or no room for a compact one
+        places = np.flatnonzero(live.ravel())
+        hidden.ravel()[random.choice(places, wanted, replace=False)] = True
+    return hidden
+
+
+def _pieces(live: np.ndarray, wanted: int) -> list[tuple[int, int]]:
+    """Sizes of the compact holes, shrunk to ``wanted`` traces; none where most missing traces are scattered."""
+    labels, count = ndimage.label(~live)
+    found, compact = [], 0
+    for box in ndimage.find_objects(labels) if count else []:
+        inside = int((~live[box]).sum())
+        height, width = live[box].shape
+        if inside <= _SMALL or inside < _COMPACT * height * width:
+            continue
+        compact += inside
+        shrink = min(1.0, (wanted / (height * width)) ** 0.5)
+        if shrink < 1 and (height == live.shape[0] or width == live.shape[1]):
+            # Whole lines stay whole: one at least, as it is the width of a gap that makes it hard
+            size = (height, max(1, wanted // height)) if height == live.shape[0] else (max(1, wanted // width), width)
+        else:
+            size = (max(1, round(height * shrink)), max(1, round(width * shrink)))
+        found.append(size)
+    return found if compact > 0.5 * (~live).sum() else []

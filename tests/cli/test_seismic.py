@@ -1,0 +1,89 @@
+"""SEG-Y through the command line: info, recon to SEG-Y and to a volume, options of traces, bad input."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from helpers.command_line import Run
+from helpers.traces import dipping, write_segy
+from medrecon.data import read, read_volume
+from medrecon.data.segy import open_segy
+
+
+@pytest.fixture
+def holes(tmp_path: Path) -> Path:
+    keep = np.sort(np.random.default_rng(0).permutation(80)[:50])
+    return write_segy(tmp_path / "holes.sgy", dipping(), form=1, keep=keep)
+
+
+def test_info_speaks_of_the_survey(run: Run, holes: Path):
+    answer = run("info", holes)
+    assert answer.code == 0
+    for words in (
+        "inline 100 to 114 by 2",
+        "crossline 30 to 39",
+        "30 (37.5%)",
+        "30 not in the file",
+        "32 by 4 ms",
+        "IBM",
+    ):
+        assert words in answer.out
+    assert run("info", holes, "--json").json()["live_traces"] == 50
+
+
+def test_recon_gives_the_file_back_with_its_holes_filled(run: Run, holes: Path, tmp_path: Path):
+    answer = run("recon", holes, "-o", "full.sgy", "--json")
+    assert answer.code == 0, answer.err
+    summary = answer.json()
+    assert set(summary["selection"]["errors"]) == {"linear", "pocs", "drr"}
+    before, after = read(holes), read(tmp_path / "full.sgy")
+    assert after.live.all() and after.data.shape == (8, 10, 32)
+    old, new = open_segy(holes), open_segy(tmp_path / "full.sgy")
+    live = before.live
+    mine, theirs = (np.ndarray((len(f), 368), np.uint8, buffer=f.traces) for f in (new, old))
+    np.testing.assert_array_equal(mine[after.grid.index[live]], theirs[before.grid.index[live]])
+    assert f"BY {summary['method'].upper()}" in "".join(new.text)
+    assert "30 of the live traces" in run("info", "full.sgy").out
+    assert run("report", "full.sgy", "-o", "r.html").code == 0
+
+
+def test_a_volume_and_a_preview(run: Run, holes: Path, tmp_path: Path):
+    assert run("recon", holes, "-o", "full.h5", "--method", "linear").code == 0
+    volume = read_volume(tmp_path / "full.h5")
+    assert volume.quantity == "amplitude" and volume.geometry.shape == (8, 32, 10)
+    live = read(holes).live
+    np.testing.assert_allclose(volume.array.transpose(0, 2, 1)[live], read(holes).data[live], rtol=1e-6)
+    assert run("recon", holes, "-o", "one.h5", "--method", "linear", "--preview-slice", 3).code == 0
+    assert read_volume(tmp_path / "one.h5").geometry.shape == (1, 32, 10)
+    assert run("recon", holes, "-o", "one.sgy", "--method", "linear", "--preview-slice", 3).code == 2
+
+
+def test_options_of_traces(run: Run, holes: Path):
+    grid = ("--traces", "columns=30:41:1")
+    assert run("info", holes, *grid, "--json").json()["grid"] == "8 x 12 traces"
+    assert run("recon", holes, "-o", "wide.sgy", "--method", "linear", *grid).code == 0
+    assert run("info", "wide.sgy", "--json").json()["grid"] == "8 x 12 traces"
+    assert "Did you mean" in run("info", holes, "--traces", "inlin=9").err
+    assert run("info", holes, "--traces", "inline=text").code == 2
+    assert run("info", holes, "--traces", "inline=400").code == 2
+
+
+def test_bad_files_end_with_3_and_leave_nothing(run: Run, holes: Path, tmp_path: Path):
+    cut = tmp_path / "cut.sgy"
+    cut.write_bytes(holes.read_bytes()[:-50])
+    twice = write_segy(tmp_path / "twice.sgy", dipping(), keep=np.r_[0:80, 5])
+    for path, words in ((cut, "trace 50 ends after"), (twice, "traces 6 and 81")):
+        for answer in (run("recon", path, "-o", "out.sgy"), run("info", path)):
+            assert answer.code == 3
+            assert path.name in answer.err and words in answer.err
+            assert "Traceback" not in answer.err
+    assert not (tmp_path / "out.sgy").exists()
+    assert run("recon", cut, "-o", "out.sgy", "--method", "linear", "--traces", "salvage=yes").code == 0
+
+
+def test_other_data_are_not_written_as_traces(run: Run, scan: Path):
+    assert run("recon", scan, "-o", "out.sgy", "--method", "fbp").code == 2
+    assert run("info", scan, "--traces", "inline=9").code == 2

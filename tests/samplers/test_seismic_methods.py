@@ -1,0 +1,176 @@
+"""Methods for traces: floors on missing traces alone, what every method promises, the choice by held-out traces."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import realdata
+from helpers.problems import projection_problem
+from helpers.runs import run, states
+from helpers.traces import dipping, traces
+from medrecon.checkpoint import RunKey, empty_progress, load_progress, save_progress
+from medrecon.data import Traces, read
+from medrecon.engine import make_sampler, reconstruct
+from medrecon.errors import InputError, UsageError
+from medrecon.noise import KeyedNoise
+from medrecon.physics.seismic import make_trace_mask
+from medrecon.problem import Problem
+from medrecon.samplers import samplers
+from medrecon.scans import cut_slices, problem_from_scan
+
+NAMES = [entry.name for entry in samplers if entry.meta.get("modality") == "seismic"]
+ROWS, COLUMNS, SAMPLES = 20, 24, 48
+
+
+def survey(kind: str = "random", fraction: float = 0.5, **shape: int) -> Traces:
+    sizes = {"rows": ROWS, "columns": COLUMNS, "samples": SAMPLES} | shape
+    return traces(make_trace_mask(kind, (sizes["rows"], sizes["columns"]), fraction, seed=1), **sizes)
+
+
+def snr(found: np.ndarray, truth: np.ndarray, where: np.ndarray) -> float:
+    """Signal over error in dB on chosen traces; ``found`` is ``(row, time, column)``."""
+    error = found.transpose(0, 2, 1)[where] - truth[where]
+    return float(10 * np.log10(np.square(truth[where]).sum() / np.square(error).sum()))
+
+
+def filled(given: Traces, method: str, **settings: object) -> np.ndarray:
+    return reconstruct(problem_from_scan(given), method, **settings).volume.array
+
+
+def test_the_methods_are_there():
+    assert NAMES == ["linear", "pocs", "drr"]
+
+
+@pytest.mark.parametrize(("name", "floor"), [("linear", 15.0), ("pocs", 9.0), ("drr", 22.0)])
+def test_random_holes_are_filled(name: str, floor: float):
+    given, truth = survey(), dipping(ROWS, COLUMNS, SAMPLES)
+    found = filled(given, name)
+    assert snr(found, truth, ~given.live) > floor
+    np.testing.assert_allclose(found.transpose(0, 2, 1)[given.live], truth[given.live], atol=1e-3)
+
+
+def test_rank_reduction_is_exact_for_few_plane_waves():
+    """Three plane waves have rank three, damped or not: the textbook's case, in one window."""
+    row, time, column = np.meshgrid(np.arange(16), np.arange(64), np.arange(16), indexing="ij")
+    waves = [(5, 0.05, 0.11), (9, -0.08, 0.03), (13, 0.02, -0.14)]
+    truth = sum(np.cos(2 * np.pi * (f * time / 64 + p * row + q * column)) for f, p, q in waves).astype(np.float32)
+    live = make_trace_mask("random", (16, 16), 0.5, seed=2)
+    given = replace(traces(live, rows=16, columns=16, samples=64), data=truth.transpose(0, 2, 1) * live[..., None])
+    assert snr(filled(given, "drr", rank=1, iterations=60), truth.transpose(0, 2, 1), ~live) > 40
+
+
+def test_regular_decimation_is_where_fourier_methods_gain_nothing():
+    """Aliases are as strong as the signal: only linear interpolation helps, and that is said in the methods' words."""
+    given, truth = survey("regular"), dipping(ROWS, COLUMNS, SAMPLES)
+    gains = {name: snr(filled(given, name), truth, ~given.live) for name in NAMES}
+    assert gains["linear"] > 10
+    assert max(gains["pocs"], gains["drr"]) < 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("wrong", [1e30, float("nan")])
+def test_what_stands_at_missing_places_plays_no_part(name: str, wrong: float):
+    given = survey()
+    spoilt = replace(given, data=np.where(given.live[..., None], given.data, np.float32(wrong)))
+    np.testing.assert_array_equal(filled(spoilt, name), filled(given, name))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("factor", [1e6, -1e-5])
+def test_scale_and_sign_do_not_matter(name: str, factor: float):
+    given = survey()
+    scaled = replace(given, data=given.data * np.float32(factor))
+    expected = filled(given, name) * factor
+    assert np.abs(filled(scaled, name) - expected).max() < 2e-3 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("shape", [(1, 40, 33), (40, 1, 20), (3, 2, 1), (2, 5, 70)], ids=str)
+def test_lines_and_odd_grids(name: str, shape: tuple[int, int, int]):
+    rows, columns, samples = shape
+    given = survey(rows=rows, columns=columns, samples=samples) if samples > 1 else None
+    if given is None:
+        live = np.array([[True, False], [False, True], [True, True]])
+        given = replace(traces(live, rows=3, columns=2, samples=4), data=np.ones((3, 2, 4), np.float32))
+    assert np.isfinite(filled(given, name)).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_run_is_pure_and_can_be_resumed(name: str, tmp_path: Path):
+    problem = problem_from_scan(survey())
+    sampler, noise = make_sampler(name, {}), KeyedNoise(0)
+    *before, last = states(sampler, problem.system(), noise)
+    assert torch.equal(run(sampler, problem.system(), seed=5).estimate, last.estimate)
+    for state in before[-1:]:
+        save_progress(tmp_path / "run.ckpt", RunKey("key"), empty_progress(problem.geometry.shape, state))
+        resumed = load_progress(tmp_path / "run.ckpt", RunKey("key")).state
+        while not sampler.done(resumed):
+            resumed = sampler.step(problem.system(), resumed, noise)
+        assert torch.equal(resumed.estimate, last.estimate)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_data_of_another_kind_are_refused(name: str):
+    with pytest.raises(UsageError, match="seismic traces"):
+        reconstruct(projection_problem(), name)
+
+
+def test_windows_leave_no_seams():
+    """The error at the borders of windows is that of their insides."""
+    given, truth = survey(columns=60, samples=32, rows=6), dipping(6, 60, 32)
+    error = np.abs(filled(given, "drr", window=[6, 32, 20]).transpose(0, 2, 1) - truth).mean(axis=(0, 2))
+    seams = [10, 20, 30, 40, 50]
+    assert error[seams].mean() < 1.5 * np.median(error[error > 0]) + 1e-3
+
+
+def test_total_variation_works_too():
+    given = survey()
+    assert snr(filled(given, "tv"), dipping(ROWS, COLUMNS, SAMPLES), ~given.live) > 3
+
+
+def test_the_best_on_hidden_traces_is_chosen():
+    result = reconstruct(problem_from_scan(survey()), "auto")
+    selection = result.assessment["selection"]
+    assert result.method == "drr"
+    assert set(selection["errors"]) == set(NAMES)
+    assert selection["errors"]["drr"] == min(selection["errors"].values())
+    assert "hidden as the holes look: linear" in selection["reason"] and "dB" in selection["reason"]
+
+
+def test_regular_decimation_is_not_left_to_hidden_traces():
+    """Rank reduction predicts a hidden line best, from the comb of zeros, and gives zeros for the missing ones."""
+    result = reconstruct(problem_from_scan(survey("regular")), "auto")
+    assert result.method == "linear"
+    assert "regular distances" in result.assessment["selection"]["reason"]
+
+
+def test_the_unit_is_a_bright_live_sample():
+    given = survey()
+    sizes = np.abs(given.data[given.live])
+    assert problem_from_scan(given).unit == pytest.approx(float(np.quantile(sizes, 0.995)))
+
+
+def test_some_rows_alone():
+    cut = cut_slices(survey(), 3, 7)
+    assert isinstance(cut, Traces)
+    assert cut.data.shape[0] == 4 and cut.rows.first == 4
+    assert isinstance(problem_from_scan(cut), Problem)
+    with pytest.raises(InputError, match="no trace is live"):
+        problem_from_scan(replace(survey(), state=np.ones((ROWS, COLUMNS), np.uint8)))
+
+
+def test_f3_with_missing_traces_is_filled_and_scored():
+    """Against the complete cube: 175 traces in a corner, most of them beyond any live one."""
+    given = read(realdata.need("seismic", "test", "f3_with_missing_traces.sgy"))
+    truth = read(realdata.need("seismic", "test", "f3.sgy"))
+    assert isinstance(given, Traces) and isinstance(truth, Traces)
+    result = reconstruct(problem_from_scan(given), "auto")
+    done = given.with_volume(result.volume)
+    np.testing.assert_array_equal(done.data[given.live], truth.data[given.live])
+    gain = snr(result.volume.array, truth.data, ~given.live)
+    assert np.isfinite(done.data).all() and gain > 0
