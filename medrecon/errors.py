@@ -64,10 +64,10 @@ class MissingDependency(MedreconError):
 
     exit_code = 4
 
-    def __init__(self, library: str, extra: str, purpose: str) -> None:
+    def __init__(self, library: str, extra: str, purpose: str, *, hint: str | None = None) -> None:
         super().__init__(
             f"{purpose} needs {library}, which is not installed",
-            hint=f"Install it with: pip install 'medrecon[{extra}]'",
+            hint=hint or f"Install it with: pip install 'medrecon[{extra}]'",
         )
 
 

@@ -15,7 +15,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from medrecon import __version__
-from medrecon.cli import console, demo, files, inspection, recon, rerun, simulate, training
+from medrecon.cli import console, demo, files, inspection, recon, rerun, simulate, training, viewing
 from medrecon.errors import MedreconError
 
 app = typer.Typer(
@@ -48,7 +48,7 @@ def _global_options(
     """Options before the command. `main` has taken --quiet and --debug out already: they may stand anywhere."""
 
 
-for _module in (demo, simulate, recon, rerun, files, inspection, training):
+for _module in (demo, simulate, recon, rerun, files, inspection, viewing, training):
     _module.register(app)
 
 

@@ -189,7 +189,7 @@ class Job:
             checkpoint=None if self.preview is not None else beside.checkpoint,
             judgement=config.trust or "basic",
         )
-        record = self._record(ready, result)
+        record = self.record(ready, result)
         doubts = warnings_of(
             ready.scan, float(str(result.assessment["discrepancy"])), noise_known=ready.problem.noise_model is not None
         )
@@ -215,7 +215,7 @@ class Job:
         record["beside"] = beside_it
         for name, volume in volumes.items():
             if volume is not None:
-                shown: Volume | Traces = self._as_written(volume, ready.orientation)
+                shown: Volume | Traces = self.as_written(volume, ready.orientation)
                 if isinstance(ready.scan, Traces) and self.preview is None:
                     shown = _with_traces(volume, ready.scan, name, self.output, result.method)
                 about = record if name == "result" else _companion_record(record, name, result)
@@ -240,7 +240,7 @@ class Job:
             **({"warnings": doubts} if doubts else {}),
         }
 
-    def _record(self, ready: Prepared, result: Result) -> dict[str, object]:
+    def record(self, ready: Prepared, result: Result) -> dict[str, object]:
         """What NAME.json says of the run."""
         from medrecon.data.provenance import describe_run
         from medrecon.scans import measured_in_words, noise_of
@@ -291,7 +291,7 @@ class Job:
 
         return measurement_png(ready.scan, ready.problem, result.volume)
 
-    def _as_written(self, volume: Volume, orientation: str) -> Volume:
+    def as_written(self, volume: Volume, orientation: str) -> Volume:
         """In the axes of the output; the previewed slice alone where one is asked for."""
         if self.preview is not None:
             volume = _one_slice(volume, min(self.preview, _PREVIEW_MARGIN))

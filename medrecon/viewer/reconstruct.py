@@ -1,0 +1,234 @@
+"""The widget that reconstructs: it watches a run step by step and can stop it."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from magicgui.widgets import (
+    ComboBox,
+    Container,
+    FileEdit,
+    Label,
+    LineEdit,
+    ProgressBar,
+    PushButton,
+    SpinBox,
+    TextEdit,
+)
+from napari.qt.threading import WorkerBase, WorkerBaseSignals, create_worker
+from qtpy.QtCore import Signal
+
+from medrecon.errors import MedreconError
+from medrecon.viewer.run import Request, known_choices, reconstructed
+
+if TYPE_CHECKING:
+    from medrecon.engine import StepReport
+    from medrecon.viewer.layers import Layer
+
+LINKED = ("contrast_limits", "gamma")
+"""What a result and its baseline share, so that they are compared in one window."""
+
+
+class _Signals(WorkerBaseSignals):
+    yielded = Signal(object)
+
+
+class Reconstruction(WorkerBase):
+    """One run in a thread of its own. It yields every step, and its result also when it was stopped.
+
+    ``stop`` is the person's wish to keep what is reached; ``quit`` is napari's when the window closes.
+    """
+
+    def __init__(self, request: Request) -> None:
+        super().__init__(SignalsClass=_Signals)
+        self.request = request
+        self._stopped = threading.Event()
+        self._shown = threading.Event()
+        self._shown.set()
+
+    def stop(self) -> None:
+        """End after the current step."""
+        self._stopped.set()
+
+    def shown(self) -> None:
+        """The window has shown the last volume: the next one may come."""
+        self._shown.set()
+
+    def work(self) -> list[Layer]:
+        """The layers of the result."""
+
+        def told(report: StepReport, volume: Any) -> bool:
+            layer = None
+            if self._shown.is_set():  # volumes do not pile up before a window that is slower than the run
+                self._shown.clear()
+                layer = volume()
+            self.yielded.emit((report, layer))
+            return not (self._stopped.is_set() or self.abort_requested)
+
+        return reconstructed(self.request, told)
+
+
+class ReconstructWidget(Container):
+    """Choose measured data and a method, try one slice, reconstruct, watch, stop."""
+
+    def __init__(self, napari_viewer: Any) -> None:
+        self._viewer = napari_viewer
+        self._worker: Reconstruction | None = None
+        self._live: Any = None
+        self.file = FileEdit(label="file", mode="r", tooltip="Measured data: a scan or k-space.")
+        self.method = ComboBox(label="method", choices=["auto"], tooltip="See `medrecon methods`.")
+        self.prior = ComboBox(label="prior", choices=[""], tooltip="Empty: the one for the modality.")
+        self.steps = SpinBox(label="steps", min=0, max=100_000, tooltip="0: as the method has it.")
+        self.samples = SpinBox(label="samples", value=1, min=1, max=1000, tooltip="Their mean and their spread.")
+        self.slice = SpinBox(label="slice", min=0, max=100_000, tooltip="The slice to try.")
+        self.preview = PushButton(text="Preview one slice")
+        self.start = PushButton(text="Reconstruct")
+        self.cancel = PushButton(text="Cancel", enabled=False, tooltip="End after this step and keep the volume.")
+        self.progress = ProgressBar(label="progress", min=0, max=1, value=0)
+        self.state = Label(label="", value="")
+        self.command = LineEdit(label="command", tooltip="The command line that does the same.")
+        self.log = TextEdit(label="log")
+        self.command.native.setReadOnly(True)
+        self.log.read_only = True
+        super().__init__(
+            widgets=[
+                self.file, self.method, self.prior, self.steps, self.samples, self.slice, self.preview, self.start,
+                self.cancel, self.progress, self.state, self.command, self.log,
+            ]
+        )  # fmt: skip
+        for widget in (self.file, self.method, self.prior, self.steps, self.samples):
+            widget.changed.connect(self._show_command)
+        self.preview.changed.connect(lambda: self.begin(preview=self.slice.value))
+        self.start.changed.connect(lambda: self.begin())
+        self.cancel.changed.connect(self._cancel)
+        self._viewer.layers.selection.events.active.connect(self._take_file)
+        self._take_file()
+        self._choices = create_worker(known_choices)  # loads torch: not while the widget opens
+        self._choices.returned.connect(self._offer)
+        self._choices.start()
+
+    # --- choices ----------------------------------------------------------------------------------------------
+    def _offer(self, known: tuple[list[str], list[str]]) -> None:
+        methods, priors = known
+        self.method.choices = methods
+        self.prior.choices = ["", *priors]
+
+    def _take_file(self, event: object = None) -> None:
+        """Take the measured data of the active layer, with its middle slice to try."""
+        layer = self._viewer.layers.selection.active
+        metadata = {} if layer is None else layer.metadata
+        if metadata.get("role") == "measurement" and "file" in metadata:
+            self.file.value = Path(metadata["file"])
+            self.slice.value = int(metadata.get("slices", 1)) // 2
+
+    def request(self, preview: int | None = None) -> Request:
+        """What is chosen now."""
+        return Request(
+            file=Path(self.file.value),
+            method=str(self.method.value),
+            prior=str(self.prior.value or ""),
+            steps=int(self.steps.value),
+            samples=int(self.samples.value),
+            preview=preview,
+        )
+
+    def _show_command(self, *_: object) -> None:
+        self.command.value = self.request().command
+
+    # --- the run ----------------------------------------------------------------------------------------------
+    def begin(self, preview: int | None = None) -> None:
+        """Start a run; nothing happens while another one is on its way."""
+        if self._worker is not None:
+            return
+        request = self.request(preview)
+        self.command.value = request.command
+        self.log.value = ""
+        self.state.value = "reading"
+        self.progress.value = 0
+        self._switch(running=True)
+        self._worker = worker = Reconstruction(request)
+        worker.yielded.connect(self._step)
+        worker.returned.connect(self._result)
+        worker.errored.connect(self._error)
+        worker.finished.connect(self._end)
+        worker.start()
+
+    def _cancel(self) -> None:
+        if self._worker is not None:
+            self.state.value = "stopping after this step"
+            self._worker.stop()
+
+    def _switch(self, *, running: bool) -> None:
+        self.start.enabled = self.preview.enabled = not running
+        self.cancel.enabled = running
+
+    def _step(self, told: tuple[StepReport, Layer | None]) -> None:
+        report, layer = told
+        self.progress.max = report.total_steps
+        self.progress.value = report.step
+        self.state.value = f"{report.stage}: step {report.step} of {report.total_steps}, {report.remaining:.0f} s left"
+        self._say(f"{self.state.value}{_residual(report)}")
+        if layer is not None:
+            self._show(layer)
+        if self._worker is not None:
+            self._worker.shown()
+
+    def _show(self, layer: Layer) -> None:
+        """The volume so far, in one layer that keeps the window that the person chose."""
+        data, keywords, _ = layer
+        if self._live is not None and self._live in self._viewer.layers and self._live.data.shape == data.shape:
+            self._live.data = data
+            return
+        self._drop_live()
+        self._live = self._viewer.add_image(data, **keywords)
+
+    def _result(self, layers: list[Layer]) -> None:
+        """Replace the running layer by the result and what belongs to it."""
+        before = self._viewer.layers.selection.active
+        self._drop_live()
+        add_layers(self._viewer, layers)
+        result = self._viewer.layers[-1]
+        if before is not None and before in self._viewer.layers:
+            self._viewer.layers.selection.active = before  # the file stays chosen
+        said = result.metadata["status"]
+        self.state.value = said
+        self._say(f"{result.name}: {said}")
+
+    def _error(self, error: Exception) -> None:
+        text = f"error: {error}" if isinstance(error, MedreconError) else f"unexpected {type(error).__name__}: {error}"
+        self.state.value = "failed" if getattr(error, "exit_code", 1) != 130 else "stopped"
+        self._say(text)
+        self._drop_live()
+
+    def _end(self) -> None:
+        self._worker = None
+        self._switch(running=False)
+
+    def _drop_live(self) -> None:
+        if self._live is not None and self._live in self._viewer.layers:
+            self._viewer.layers.remove(self._live)
+        self._live = None
+
+    def _say(self, line: str) -> None:
+        self.log.value = f"{self.log.value}{line}\n"
+
+
+def add_layers(viewer: Any, layers: list[Layer]) -> None:
+    """Add layers; a result and its baseline share their window."""
+    from napari.layers import Layer as NapariLayer
+
+    added = [viewer.add_layer(NapariLayer.create(*layer)) for layer in layers]
+    groups: dict[str, list[Any]] = {}
+    for layer in added:
+        if layer.metadata.get("role") in ("result", "baseline"):
+            groups.setdefault(layer.metadata["group"], []).append(layer)
+    for linked in groups.values():
+        if len(linked) > 1:
+            viewer.layers.link_layers(linked, LINKED)
+
+
+def _residual(report: StepReport) -> str:
+    discrepancy = report.stats.get("discrepancy")
+    return "" if discrepancy is None else f", residual/noise {discrepancy:.2f}"
