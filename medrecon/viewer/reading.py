@@ -38,10 +38,13 @@ def _listed(path: Paths) -> list[str]:
 def _read(path: Path) -> list[Layer]:
     from medrecon.data import Volume, read, read_volume
     from medrecon.data.provenance import read_sidecar
+    from medrecon.data.traces import Traces
     from medrecon.viewer.layers import measurement_layer, volume_layer, with_companions
 
     content = read(path)
     name = _stem(path)
+    if isinstance(content, Traces):
+        return [volume_layer(content.to_volume(), name, file=str(path))]
     if not isinstance(content, Volume):
         return [measurement_layer(content, name, file=str(path))]
     record = read_sidecar(path) or {}
