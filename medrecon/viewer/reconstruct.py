@@ -44,6 +44,7 @@ class Reconstruction(WorkerBase):
     def __init__(self, request: Request) -> None:
         super().__init__(SignalsClass=_Signals)
         self.request = request
+        self.reached = 0  # steps so far, of all stages
         self._stopped = threading.Event()
         self._shown = threading.Event()
         self._shown.set()
@@ -60,6 +61,7 @@ class Reconstruction(WorkerBase):
         """The layers of the result."""
 
         def told(report: StepReport, volume: Any) -> bool:
+            self.reached += 1
             layer = None
             if self._shown.is_set():  # volumes do not pile up before a window that is slower than the run
                 self._shown.clear()
@@ -77,9 +79,10 @@ class ReconstructWidget(Container):
         self._viewer = napari_viewer
         self._worker: Reconstruction | None = None
         self._live: Any = None
+        self._methods, self._priors = ["auto"], [""]
         self.file = FileEdit(label="file", mode="r", tooltip="Measured data: a scan or k-space.")
-        self.method = ComboBox(label="method", choices=["auto"], tooltip="See `medrecon methods`.")
-        self.prior = ComboBox(label="prior", choices=[""], tooltip="Empty: the one for the modality.")
+        self.method = ComboBox(label="method", choices=lambda _: self._methods, tooltip="See `medrecon methods`.")
+        self.prior = ComboBox(label="prior", choices=lambda _: self._priors, tooltip="Empty: the one for the modality.")
         self.steps = SpinBox(label="steps", min=0, max=100_000, tooltip="0: as the method has it.")
         self.samples = SpinBox(label="samples", value=1, min=1, max=1000, tooltip="Their mean and their spread.")
         self.slice = SpinBox(label="slice", min=0, max=100_000, tooltip="The slice to try.")
@@ -104,6 +107,7 @@ class ReconstructWidget(Container):
         self.start.changed.connect(lambda: self.begin())
         self.cancel.changed.connect(self._cancel)
         self._viewer.layers.selection.events.active.connect(self._take_file)
+        self.native.destroyed.connect(self._abandon)
         self._take_file()
         self._choices = create_worker(known_choices)  # loads torch: not while the widget opens
         self._choices.returned.connect(self._offer)
@@ -111,9 +115,9 @@ class ReconstructWidget(Container):
 
     # --- choices ----------------------------------------------------------------------------------------------
     def _offer(self, known: tuple[list[str], list[str]]) -> None:
-        methods, priors = known
-        self.method.choices = methods
-        self.prior.choices = ["", *priors]
+        self._methods, priors = known
+        self._priors = ["", *priors]
+        self.reset_choices()
 
     def _take_file(self, event: object = None) -> None:
         """Take the measured data of the active layer, with its middle slice to try."""
@@ -160,11 +164,20 @@ class ReconstructWidget(Container):
             self.state.value = "stopping after this step"
             self._worker.stop()
 
+    def _abandon(self) -> None:
+        """The window is gone: end the run, and touch nothing of what it still has to say."""
+        self._viewer.layers.selection.events.active.disconnect(self._take_file)
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.quit()
+
     def _switch(self, *, running: bool) -> None:
         self.start.enabled = self.preview.enabled = not running
         self.cancel.enabled = running
 
     def _step(self, told: tuple[StepReport, Layer | None]) -> None:
+        if self._worker is None:
+            return
         report, layer = told
         self.progress.max = report.total_steps
         self.progress.value = report.step
@@ -172,8 +185,7 @@ class ReconstructWidget(Container):
         self._say(f"{self.state.value}{_residual(report)}")
         if layer is not None:
             self._show(layer)
-        if self._worker is not None:
-            self._worker.shown()
+        self._worker.shown()
 
     def _show(self, layer: Layer) -> None:
         """The volume so far, in one layer that keeps the window that the person chose."""
@@ -197,14 +209,17 @@ class ReconstructWidget(Container):
         self._say(f"{result.name}: {said}")
 
     def _error(self, error: Exception) -> None:
+        if self._worker is None:
+            return
         text = f"error: {error}" if isinstance(error, MedreconError) else f"unexpected {type(error).__name__}: {error}"
         self.state.value = "failed" if getattr(error, "exit_code", 1) != 130 else "stopped"
         self._say(text)
         self._drop_live()
 
     def _end(self) -> None:
-        self._worker = None
-        self._switch(running=False)
+        if self._worker is not None:
+            self._worker = None
+            self._switch(running=False)
 
     def _drop_live(self) -> None:
         if self._live is not None and self._live in self._viewer.layers:
