@@ -14,7 +14,7 @@ DEMO_OUT ?= demo-output
 # Tests are spread over as many processes as there are cores, with one thread each.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 
-.PHONY: help install demo test test-slow lint typecheck notebooks bench results figures clean
+.PHONY: help install oracles demo test test-slow lint typecheck notebooks bench results figures clean
 
 help:
 	@echo "make demo       simulate, reconstruct and judge a bundled scan; results in $(DEMO_OUT)/"
@@ -44,6 +44,8 @@ $(VENV)/.oracles: $(VENV)/.tools
 	@touch $@
 
 install: $(VENV)/.tools
+
+oracles: $(VENV)/.oracles
 
 # --- what people run ---------------------------------------------------------------------------------------
 demo: $(VENV)/.package
