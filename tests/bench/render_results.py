@@ -1,6 +1,6 @@
 """Turn the JSON lines of `quality_ct.py` into the tables of docs/results.md.
 
-    python tests/bench/render_results.py docs/results.md docs/results/ct-sparse.jsonl
+    python tests/bench/render_results.py docs/results.md docs/results/ct-sparse.jsonl docs/results/ct-other.jsonl
 
 Every figure is the mean over cases, with the standard deviation over cases behind it; the gain is over total variation
 on the same case.
@@ -54,12 +54,30 @@ def _label(record: dict) -> str:
     return f"{label}, mean of {record['samples']}" if record["samples"] > 1 else label
 
 
-def insert(page: Path, tables: str) -> None:
+def render_objects(path: Path) -> str:
+    """One row per object: what each method reaches on it."""
+    objects = defaultdict(dict)
+    for line in path.read_text().splitlines():
+        record = json.loads(line)
+        objects[record["patient"]][record["method"]] = record
+    lines = ["", "| object | FBP | TV | refine | gain | SSIM, TV / refine |", "|---|---|---|---|---|---|"]
+    for name, found in objects.items():
+        fbp, tv, refine = (found[method] for method in ("fbp", "tv", "refine"))
+        lines.append(
+            f"| {name} | {fbp['psnr']:.2f} | {tv['psnr']:.2f} | {refine['psnr']:.2f} "
+            f"| {refine['psnr'] - tv['psnr']:+.2f} | {tv['ssim']:.3f} / {refine['ssim']:.3f} |"
+        )
+    return "\n".join(lines)
+
+
+def insert(page: Path, name: str, tables: str) -> None:
     """Put the tables between the marks of a page."""
-    before, rest = page.read_text().split("<!-- tables -->")
-    after = rest.split("<!-- end of tables -->")[1]
-    page.write_text(f"{before}<!-- tables -->\n{tables}\n\n<!-- end of tables -->{after}")
+    before, rest = page.read_text().split(f"<!-- {name} -->")
+    after = rest.split(f"<!-- end of {name} -->")[1]
+    page.write_text(f"{before}<!-- {name} -->\n{tables}\n\n<!-- end of {name} -->{after}")
 
 
 if __name__ == "__main__":
-    insert(Path(sys.argv[1]), render([Path(name) for name in sys.argv[2:]]))
+    page, patients, others = (Path(name) for name in sys.argv[1:])
+    insert(page, "tables", render([patients]))
+    insert(page, "objects", render_objects(others))
