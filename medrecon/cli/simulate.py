@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from medrecon.cli import console, options
-from medrecon.cli.simulate_mri import simulate_mri
+from medrecon.cli.simulate_mri import simulate_mri, simulate_mri_contrast
 from medrecon.errors import UsageError
 
 
@@ -34,6 +34,7 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
     group.command("ct")(simulate_ct)
     group.command("mri")(simulate_mri)
+    group.command("mri-contrast")(simulate_mri_contrast)
     app.add_typer(group, name="simulate", help="Make measured data from a known volume.")
 
 

@@ -29,8 +29,11 @@ STEP = 1e-3
 OBJECT = 0.08
 """Network units from empty space beyond which a pixel belongs to the object, as for `medrecon.problem.System`."""
 
+OBLONG = 1.6
+"""Slices whose pixels are longer than this many times their width are no slices to learn from."""
+
 _MARGIN = 2  # pixels kept around the object
-_FORMAT = "medrecon-corpus-1"
+_FORMAT = "medrecon-corpus-2"
 _COLUMNS = ("source", "position", "offset", "height", "width", "top", "left")
 
 log = logging.getLogger(__name__)
@@ -214,12 +217,14 @@ class _Builder:
         sha256, md5 = hashes(path)
         for plane in self.planes:
             axis = PLANES[plane]
+            order = [axis, *(a for a in range(3) if a != axis)]
+            first, second, third = (spacing[a] for a in order)
+            if max(second, third) > OBLONG * min(second, third):
+                continue  # a plane across thick slices
             stack = np.moveaxis(array, axis, 0)
             before = len(self.index)
             for position, image in enumerate(stack):
                 self._add_slice(file, image, position)
-            order = [axis, *(a for a in range(3) if a != axis)]
-            first, second, third = (spacing[a] for a in order)
             used = len(self.index) - before
             facts = (plane, stack.shape, (first, second, third), scale, used)
             self.sources.append(Source(Path(name).name, sha256, md5, *facts))
