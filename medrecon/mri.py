@@ -12,7 +12,7 @@ from medrecon.data.kspace import KSpace
 from medrecon.data.volume import Geometry
 from medrecon.errors import InputError, UsageError
 from medrecon.physics.mri.calibration import absorb_phase, espirit, low_resolution_maps
-from medrecon.physics.mri.coils import compression_matrix, edge_covariance, mixed, whitening_matrix
+from medrecon.physics.mri.coils import compression_matrix, edge_covariance, mixed, periphery_level, whitening_matrix
 from medrecon.physics.mri.fourier import central, centred_fft, centred_ifft, cropped, embedded
 from medrecon.physics.mri.masks import calibration_widths
 from medrecon.physics.mri.nonuniform import NonCartesianSense
@@ -34,8 +34,8 @@ class Measurement:
 
     ``data`` is ``(coils, z, y, x)``, or ``(coils, slices, spokes, samples)`` with a trajectory; ``amplitude`` like the
     mask, 0 where nothing was measured and else the root of the averages; ``level`` the standard deviation of the real
-    part of a sample measured once (without a noise scan, what the edges of an oversampled readout tell), 0 where it
-    is not known.
+    part of a sample measured once (without a noise scan, what the edges of an oversampled readout or the outermost
+    samples tell), 0 where it is not known.
     """
 
     data: Tensor
@@ -67,7 +67,7 @@ def measurement_of(kspace: KSpace, *, coils: int = 0) -> Measurement:
         counts = torch.from_numpy(np.asarray(kspace.averages, dtype=np.float32))
         amplitude = amplitude * counts.clamp_min(0).sqrt()
     if kspace.noise_covariance is None:
-        level = _level_at_edges(kspace, data, amplitude**2)
+        level = _estimated_level(kspace, data, amplitude**2)
     else:
         covariance = torch.from_numpy(np.asarray(kspace.noise_covariance))
         if tuple(covariance.shape) != (len(data), len(data)):
@@ -240,16 +240,19 @@ def _given_maps(kspace: KSpace, found: Measurement) -> Tensor:
     return absorb_phase(maps, found.calibration, found.matrix, found.encoded)
 
 
-def _level_at_edges(kspace: KSpace, data: Tensor, counts: Tensor) -> float:
-    """Noise of a sample, all coils together, where an oversampled readout tells it; else 0.
+def _estimated_level(kspace: KSpace, data: Tensor, counts: Tensor) -> float:
+    """Noise of a sample, all coils together: of the empty edges of an oversampled readout, or of outermost samples.
 
     Coils are not whitened by it: an estimate changes no sample.
     """
-    axis = kspace.readout_axis
-    if axis is None or kspace.trajectory is not None:
+    if kspace.trajectory is not None:
         return 0.0
-    covariance = edge_covariance(data, counts, axis, kspace.volume_geometry.shape[axis])
-    return 0.0 if covariance is None else float(covariance.diagonal().real.mean().sqrt())
+    axis = kspace.readout_axis
+    if axis is not None:
+        covariance = edge_covariance(data, counts, axis, kspace.volume_geometry.shape[axis])
+        if covariance is not None:
+            return float(covariance.diagonal().real.mean().sqrt())
+    return periphery_level(data, counts, kspace.encoded)
 
 
 def _mask_of(kspace: KSpace) -> Tensor:

@@ -5,6 +5,9 @@ Arrays are ``(coils, ...)``; whatever is done to the data is done to a separate 
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,6 +15,7 @@ from medrecon.errors import InputError
 from medrecon.physics.mri.fourier import centred_fft, centred_ifft, cropped, embedded
 
 _EDGE_POSITIONS, _EDGE_SAMPLES = 12, 20  # outside of the grid; of noise per coil
+_PERIPHERY, _PERIPHERY_SAMPLES = 0.9, 200  # radius, as a share of the samples within it; samples in all
 _EDGE_SPREAD, _EDGE_ROLL_OFF = 1.3, 16.0  # of power
 
 
@@ -94,6 +98,37 @@ def edge_covariance(data: Tensor, weights: Tensor, axis: int, kept: int) -> Tens
     noise = outside[..., chosen].reshape(data.shape[0], -1)
     enough = noise.shape[1] >= _EDGE_SAMPLES * data.shape[0]
     return noise_covariance(noise) if enough and float(quiet) > 0 else None
+
+
+def periphery_level(data: Tensor, weights: Tensor, encoded: tuple[int, ...]) -> float:
+    """Standard deviation of the parts of a sample measured once, from the outermost samples; 0 where there are few.
+
+    For scans that tell their noise in no other way. Far out in k-space an object has little signal, so this is the
+    noise, or somewhat more where resolution is low or there is none. The median is not moved by the few samples that an
+    object still reaches: of exponentially distributed powers it is ``ln 2`` times the mean.
+
+    Parameters
+    ----------
+    data
+        k-space ``(coils, z, y, x)``.
+    weights
+        How often each sample was measured, 0 where it was not, broadcastable to ``(z, y, x)``.
+    encoded
+        The axes of z, y, x that hold spatial frequencies.
+    """
+    radius = torch.zeros(data.shape[1:])
+    for axis in encoded:
+        n = data.shape[1 + axis]
+        shape = [1, 1, 1]
+        shape[axis] = n
+        radius = radius + ((torch.arange(n) - n // 2) / (n / 2)).square().reshape(shape)
+    counts = weights.expand(data.shape[1:])
+    measured = (counts > 0) & (data != 0).any(dim=0)
+    if int(measured.sum()) < _PERIPHERY_SAMPLES:
+        return 0.0
+    rim = measured & (radius >= np.quantile(radius[measured].numpy(), _PERIPHERY))
+    power = data[:, rim].abs().square() * counts[rim]
+    return math.sqrt(float(power.median()) / (2 * math.log(2)))
 
 
 def compression_matrix(data: Tensor, count: int) -> Tensor:

@@ -12,6 +12,7 @@ from medrecon.physics.mri.coils import (
     edge_covariance,
     mixed,
     noise_covariance,
+    periphery_level,
     whitening_matrix,
 )
 from medrecon.physics.mri.fourier import centred_fft, centred_ifft, cropped
@@ -84,6 +85,17 @@ def test_edges_without_room_or_without_noise_tell_nothing():
     assert edge_covariance(data, torch.zeros(1, 1, 1), 1, 60) is None
     cut = (torch.arange(120) >= 30).to(torch.float32)[:, None]  # a partial echo, which rings
     assert edge_covariance(data * cut, cut[None], 1, 60) is None
+
+
+def test_noise_is_told_from_the_outermost_samples():
+    spectrum = normal(4, 1, 96, 80) * 2**0.5
+    z = torch.exp(-((torch.arange(96) - 48.0)[:, None] ** 2 + (torch.arange(80) - 40.0) ** 2) / 200)
+    spectrum += 1e4 * z
+    spectrum[:, :, 3, 3] += 1e5  # a spike
+    lines = (torch.arange(80) % 3 == 1).to(torch.float32)
+    assert periphery_level(spectrum, torch.ones(1, 1, 1), (1, 2)) == pytest.approx(1, rel=0.05)
+    assert periphery_level(spectrum * lines / 2, lines * 4, (1, 2)) == pytest.approx(1, rel=0.1)
+    assert periphery_level(spectrum[..., :2], torch.ones(1, 1, 1), (1, 2)) == 0.0  # too few
 
 
 def test_compression_loses_nothing_of_data_that_have_fewer_dimensions():
