@@ -114,7 +114,7 @@ def main(
 def _needs_prior(method: str) -> bool:
     from medrecon.samplers import samplers
 
-    return samplers.get(method.split(":")[0]).needs_prior
+    return method == "auto" or samplers.get(method.split(":")[0]).needs_prior
 
 
 def _case(
