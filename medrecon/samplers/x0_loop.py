@@ -280,12 +280,13 @@ class Refine(X0Loop):
     artefacts, shows most probably.
     """
 
-    steps: int = 2
+    steps: int = 3
     sigma_max: float = 2.0
     sigma_min: float = 2.0
     trust: float = 0.05
     empty: float = 0.01
-    iterations: int = 8
+    iterations: int = 16
+    tv: float = 3.0
     renew_guide: bool = True
     mirrors: int = 2
 
