@@ -11,6 +11,7 @@ import typer
 
 from medrecon.cli import console, options
 from medrecon.cli.simulate_mri import simulate_mri
+from medrecon.cli.simulate_seismic import simulate_seismic, simulate_seismic_model
 from medrecon.errors import UsageError
 
 
@@ -34,7 +35,9 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
     group.command("ct")(simulate_ct)
     group.command("mri")(simulate_mri)
-    app.add_typer(group, name="simulate", help="Make measured data from a known volume.")
+    group.command("seismic")(simulate_seismic)
+    group.command("seismic-model")(simulate_seismic_model)
+    app.add_typer(group, name="simulate", help="Make measured data from a known volume, or a synthetic survey.")
 
 
 def simulate_ct(
