@@ -110,6 +110,12 @@ def within_reach(method: str, settings: dict[str, object], prior: Prior | None) 
     return {name: level for name, level in moved.items() if level != defaults[name]} | settings
 
 
+def suited(method: str, settings: dict[str, object], problem: Problem) -> dict[str, object]:
+    """The settings over those that suit the problem's operator better than the method's own defaults."""
+    own: dict[str, dict[str, object]] = getattr(problem.op, "method_settings", {})
+    return own.get(method, {}) | settings
+
+
 def _like(value: object, default: object) -> object:
     """The value in the type of the default: 3.0 steps are 3, a list of axes is a tuple."""
     if isinstance(default, bool) or not isinstance(default, int | float | tuple):
@@ -210,7 +216,7 @@ def reconstruct(
     direct = direct_method(problem.op)
     if method in DIRECT and direct is not None:
         method = direct  # one method under the name that it has for this beam
-    sampler = make_sampler(method, within_reach(method, settings, problem.prior))
+    sampler = make_sampler(method, within_reach(method, suited(method, settings, problem), problem.prior))
     quantity = quantity or _default_quantity(problem)
     affine_between(problem.quantity, quantity, problem.water)  # raises for a quantity that cannot be given
     system = problem.system()
