@@ -51,8 +51,16 @@ class TraceMask(LinearOperator):
         """Live samples."""
         return int(self.live.sum()) * self.domain.shape[1]
 
+    @property
+    def missing_share(self) -> float:
+        """Share of the traces that are not live."""
+        return 1 - float(self.live.float().mean())
+
     holdout_axis = 2
     """Columns are compared as wholes."""
+
+    direct_method = "linear"
+    """What every other method is judged against."""
 
     @property
     def classical_methods(self) -> tuple[str, ...]:
