@@ -69,8 +69,16 @@ class TraceMask(LinearOperator):
         own: dict[str, object] = {"directions": turns, "penalty": "l2", "tv_axes": (0,)}
         return {"refine": own, "pnp": own}
 
+    @property
+    def missing_share(self) -> float:
+        """Share of the traces that are not live."""
+        return 1 - float(self.live.float().mean())
+
     holdout_axis = 2
     """Columns are compared as wholes."""
+
+    direct_method = "linear"
+    """What every other method is judged against."""
 
     @property
     def classical_methods(self) -> tuple[str, ...]:
