@@ -11,7 +11,7 @@ import numpy as np
 
 from medrecon.data.atomic import final_name
 from medrecon.data.formats import writer
-from medrecon.data.segy import BINARY, TEXT, SegyFile, header_dtype, is_ebcdic
+from medrecon.data.segy import BINARY, FIELDS, NAMES, TEXT, SegyFile, header_dtype, is_ebcdic
 from medrecon.data.segy_headers import new_headers
 from medrecon.data.segy_samples import FORMATS, encode
 from medrecon.data.trace_grid import CROSSLINE, INLINE, Axis
@@ -72,7 +72,8 @@ def _refuse_source(path: Path, file: SegyFile) -> None:
 def _unchanged(traces: Traces) -> bool:
     assert traces.grid is not None
     filled = traces.filled is not None and bool(traces.filled.any())
-    return not filled and int((traces.grid.index >= 0).sum()) == len(traces.file or ())
+    silenced = traces.silenced is not None and bool(traces.silenced.any())
+    return not filled and not silenced and int((traces.grid.index >= 0).sum()) == len(traces.file or ())
 
 
 def _blocks(traces: Traces, file: SegyFile) -> Iterator[np.ndarray]:
@@ -87,6 +88,7 @@ def _blocks(traces: Traces, file: SegyFile) -> Iterator[np.ndarray]:
         count = traces.state.shape[1]
         place = place[np.lexsort((place // count, place % count))]
     headers = new_headers(file, grid, new) if new.any() else np.empty((0, 240), np.uint8)
+    quiet = np.zeros(new.size, bool) if traces.silenced is None else traces.silenced.ravel()
     number = np.full(new.size, -1)
     number[np.flatnonzero(new.ravel())] = np.arange(len(headers))
     size = file.traces.dtype.itemsize
@@ -97,6 +99,7 @@ def _blocks(traces: Traces, file: SegyFile) -> Iterator[np.ndarray]:
         block = np.empty((len(part), size), np.uint8)
         old = source[part] >= 0
         block[old] = stored[source[part][old]]
+        block[old & quiet[part], 240:] = 0
         if not old.all():
             fresh = part[~old]
             block[~old, :240] = headers[number[fresh]]
@@ -132,6 +135,8 @@ def _lines(traces: Traces) -> list[str]:
     grid = traces.meta.get("grid")
     if grid:
         lines.append(f"MEDRECON GRID {grid}")
+    if note := traces.meta.get("note"):
+        lines.append(f"MEDRECON {__version__} {note}")
     if traces.filled is not None and traces.filled.any():
         method = str(traces.meta.get("method", "")) or "reconstruction"
         lines.append(f"MEDRECON {__version__} FILLED {int(traces.filled.sum())} TRACES BY {method.upper()}")
@@ -158,7 +163,8 @@ def grid_line(rows: Axis, columns: Axis) -> str:
 
 # --- files that come from no file --------------------------------------------------------------------------------
 def _fresh_preamble(traces: Traces) -> bytes:
-    lines = {1: "SEG-Y WRITTEN BY MEDRECON", 2: "INLINE IN BYTES 189-192, CROSSLINE IN BYTES 193-196",
+    places = [f"{name.upper()} IN BYTES {byte}-{byte + size - 1}" for name, byte, size, _, _ in _places(traces)]
+    lines = {1: "SEG-Y WRITTEN BY MEDRECON", 2: ", ".join(places),
              3: f"SAMPLES: {traces.data.shape[2]} BY {traces.interval:g} US, IEEE FLOAT",
              39: "SEG-Y REV1", 40: "END TEXTUAL HEADER"}  # fmt: skip
     text = "".join(f"C{i:2d} {lines.get(i, '')}".ljust(80) for i in range(1, 41)).encode("cp037")
@@ -185,7 +191,9 @@ def _fresh_preamble(traces: Traces) -> bytes:
 
 def _fresh_traces(traces: Traces, order: str) -> Iterator[np.ndarray]:
     form = FORMATS[5]
-    written = traces.live if traces.filled is None else traces.live | traces.filled
+    written = traces.live
+    for more in (traces.filled, traces.silenced):
+        written = written if more is None else written | more
     dtype = np.dtype([("header", header_dtype(order)), ("samples", form.dtype(order), (traces.data.shape[2],))])
     rows, columns = np.nonzero(written)
     for first in range(0, len(rows), _BLOCK):
@@ -196,12 +204,21 @@ def _fresh_traces(traces: Traces, order: str) -> Iterator[np.ndarray]:
         header["trace_id"], header["coordinate_scalar"] = 1, 1
         header["samples"], header["interval"] = traces.data.shape[2], round(traces.interval) & 0x7FFF
         header["cdp"] = row * traces.columns.count + column + 1
-        header["inline"] = traces.rows.first + traces.rows.step * row
-        header["crossline"] = traces.columns.first + traces.columns.step * column
+        for (_, byte, _, first_number, step), place in zip(_places(traces), (row, column), strict=True):
+            header[NAMES[byte]] = first_number + step * place
         header["source_x"] = header["group_x"] = header["cdp_x"] = _BIN * column
         header["source_y"] = header["group_y"] = header["cdp_y"] = _BIN * row
         block["samples"] = encode(traces.data[row, column], form, order)
         yield block.view(np.uint8).reshape(len(row), -1)
+
+
+def _places(traces: Traces) -> list[tuple[str, int, int, int, int]]:
+    """Name, byte, size, first number and step of rows and columns; inline and crossline where no header is theirs."""
+    found = []
+    for axis, usual in ((traces.rows, INLINE), (traces.columns, CROSSLINE)):
+        byte = axis.byte if axis.byte in NAMES else usual
+        found.append((axis.name if axis.byte else NAMES[usual], byte, FIELDS[NAMES[byte]][1], axis.first, axis.step))
+    return found
 
 
 def plain_axes(rows: int, columns: int) -> tuple[Axis, Axis]:

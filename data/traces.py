@@ -60,6 +60,8 @@ class Traces:
         The SEG-Y or SU file that they come from, and which of its traces is where; None for arrays.
     quantity, provenance, meta
         Unit of the samples; plain JSON values; what the reader has to say (``format``, ``warnings``).
+    silenced
+        bool ``(rows, columns)``: traces of the file that are to be written with zeros for samples.
     """
 
     data: np.ndarray
@@ -74,6 +76,7 @@ class Traces:
     quantity: str = "amplitude"
     provenance: dict = field(default_factory=dict)
     meta: dict = field(default_factory=dict)
+    silenced: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if self.data.ndim != 3 or self.state.shape != self.data.shape[:2]:
@@ -127,12 +130,17 @@ class Traces:
         data = np.where(self.live[..., None], self.data, values)
         return replace(self, data=data, filled=~self.live)
 
-    def keeping(self, keep: np.ndarray) -> Traces:
-        """The live traces of ``keep``, bool ``(rows, columns)``, alone: the others are as if never recorded."""
+    def keeping(self, keep: np.ndarray, *, silent: bool = False) -> Traces:
+        """The live traces of ``keep``, bool ``(rows, columns)``, alone: the others are as if never recorded.
+
+        With ``silent`` those that were live stay in their places, as zeros.
+        """
         kept = keep & self.live
-        state = np.where(kept, np.uint8(State.live), np.uint8(State.absent)).astype(np.uint8)
-        grid = self.grid and replace(self.grid, index=np.where(kept, self.grid.index, -1))
-        return replace(self, data=np.where(kept[..., None], self.data, np.float32(0)), state=state, grid=grid)
+        lost = self.live & ~keep if silent else np.zeros_like(kept)
+        state = np.where(kept, np.uint8(State.live), np.where(lost, np.uint8(State.zero), np.uint8(State.absent)))
+        grid = self.grid and replace(self.grid, index=np.where(kept | lost, self.grid.index, -1))
+        data = np.where(kept[..., None], self.data, np.float32(0))
+        return replace(self, data=data, state=state.astype(np.uint8), grid=grid, silenced=lost if silent else None)
 
     def cut_rows(self, first: int, last: int) -> Traces:
         """Rows ``first`` to ``last - 1``; without the file, as a part is not written back."""
@@ -140,8 +148,9 @@ class Traces:
         part = slice(first, last)
         filled = None if self.filled is None else self.filled[part]
         return replace(
-            self, data=self.data[part].copy(), state=self.state[part], rows=rows, filled=filled, file=None, grid=None
-        )
+            self, data=self.data[part].copy(), state=self.state[part], rows=rows, filled=filled, silenced=None,
+            file=None, grid=None,
+        )  # fmt: skip
 
     def summary(self) -> dict[str, object]:
         """What there is to know, in a user's words."""

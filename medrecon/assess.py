@@ -17,9 +17,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from medrecon.noise import KeyedNoise
+from medrecon.physics.seismic import TraceMask
 from medrecon.prior import NetworkPrior
 from medrecon.problem import System
+from medrecon.selection import decibels
 from medrecon.solvers import cg, least_squares_gram
+from medrecon.trace_metrics import faint_share
 
 DETAIL = 0.05
 """Amplitude of one voxel that matters, internal units: 50 HU, or a twentieth of a bright value."""
@@ -54,6 +57,11 @@ class Thresholds:
         Median attenuation of the object over that of water, lowest and highest: beyond them a unit is wrong.
     unseen
         Root mean square, over the object, of what only the prior says, relative to the contrast of the object.
+    hidden_good, hidden_poor
+        Signal to noise on hidden live traces, dB: from here on the error is below a third of the signal; below there it
+        is more than two thirds.
+    faint
+        Share of the filled traces with less than a third of the loudness of the nearest live one.
     """
 
     residual: float = 2.5
@@ -64,6 +72,9 @@ class Thresholds:
     held_out: float = 1.05
     attenuation: tuple[float, float] = (0.1, 3.0)
     unseen: float = 0.1
+    hidden_good: float = 10.0
+    hidden_poor: float = 3.0
+    faint: float = 0.02
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,15 +122,19 @@ def assess(
     if system.raw.quantity == "1/mm":
         attenuation = system.to_quantity(x[inside].median())
         figures["attenuation_over_water"] = float(attenuation) / system.raw.water
-    measured, converged = measured_part(system, x)
-    unmeasured = x - measured
-    maps = {"null-share": detail_share(unmeasured, measured)}
-    figures["null_space"] = {
-        "share": float(maps["null-share"][inside].mean()),
-        "rms": rms(unmeasured[inside]) * unit,
-        "detail": DETAIL * unit,
-        "converged": converged,
-    }
+    maps, op = dict[str, Tensor](), system.raw.op
+    if isinstance(op, TraceMask):  # whole traces are known or not: the live map says what the data cannot decide
+        figures["missing"] = {"share": op.missing_share, "faint": faint_share(x.cpu().numpy(), op.live.cpu().numpy())}
+    else:
+        measured, converged = measured_part(system, x)
+        unmeasured = x - measured
+        maps["null-share"] = detail_share(unmeasured, measured)
+        figures["null_space"] = {
+            "share": float(maps["null-share"][inside].mean()),
+            "rms": rms(unmeasured[inside]) * unit,
+            "detail": DETAIL * unit,
+            "converged": converged,
+        }
     if classical is not None:
         difference = x - classical
         unseen = difference - measured_part(system, difference)[0]
@@ -254,6 +269,8 @@ def prior_fit(system: System, classical: Tensor) -> dict[str, object]:
 # --- in words --------------------------------------------------------------------------------------------------------
 def verdict(figures: Mapping[str, object], limits: Thresholds, *, noise_known: bool) -> dict[str, object]:
     """``{"level": good | fair | poor, "text": one sentence, "reasons": [names of what raised a warning]}``."""
+    if _number(figures, "missing", "share") is not None:
+        return _verdict_of_traces(figures, limits)
     poor, fair, said = [], [], []
     discrepancy = _number(figures, "discrepancy") or 0.0
     if noise_known:
@@ -300,6 +317,45 @@ def verdict(figures: Mapping[str, object], limits: Thresholds, *, noise_known: b
         "good": "Consistent with the data and the noise",
         "fair": "Usable with care",
         "poor": "Not to be trusted as it is",
+    }[level]
+    return {"level": level, "text": f"{opening}: {', '.join(said)}.", "reasons": poor + fair}
+
+
+def _verdict_of_traces(figures: Mapping[str, object], limits: Thresholds) -> dict[str, object]:
+    """Live traces are kept as they are, so it is hidden ones that tell how good the filled ones are."""
+    share, faint = (_number(figures, "missing", name) or 0.0 for name in ("share", "faint"))
+    if share == 0:
+        return {"level": "good", "text": "Nothing to fill: no trace was missing.", "reasons": []}
+    poor, fair = [], []
+    said = [f"{share:.1%} of the traces were missing"]
+    signal, result, linear = (_number(figures, "held_out", name) for name in ("signal", "result", "classical"))
+    if signal is None or result is None:
+        fair.append("not tested")
+        said.append("and no live trace was hidden to test how well they are predicted")
+    else:
+        found = decibels(signal, result)
+        said.append(f"hidden live traces are predicted to {found:.1f} dB")
+        if linear not in (None, result):
+            said.append(f"by linear interpolation to {decibels(signal, linear):.1f} dB")
+        if found < limits.hidden_poor:
+            poor.append("hidden traces")
+        elif found < limits.hidden_good:
+            fair.append("hidden traces")
+        if linear is not None and result > limits.held_out * linear:
+            fair.append("worse than linear")
+    if faint > limits.faint:
+        fair.append("faint")
+        said.append(f"{faint:.0%} of the filled ones are fainter than a third of the nearest live one")
+    ratio = _number(figures, "prior_fit", "error_ratio")
+    guided = bool(_mapping(figures.get("prior_fit")).get("guided"))
+    if ratio is not None and ratio > (limits.guided_prior_error if guided else limits.prior_error):
+        poor.append("prior")
+        said.append(f"the prior errs {ratio:.1f} times as much on this survey as on those it was validated on")
+    level = "poor" if poor else "fair" if fair else "good"
+    opening = {
+        "good": "Live traces are predicted well",
+        "fair": "Usable with care",
+        "poor": "Filled traces are not to be trusted",
     }[level]
     return {"level": level, "text": f"{opening}: {', '.join(said)}.", "reasons": poor + fair}
 

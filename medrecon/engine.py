@@ -29,6 +29,7 @@ from medrecon.selection import (
     classical_methods,
     diffusion_method,
     held_out,
+    left_out_signal,
     prediction_error,
     select,
 )
@@ -108,6 +109,12 @@ def within_reach(method: str, settings: dict[str, object], prior: Prior | None) 
     defaults = {f.name: f.default for f in fields(samplers.get(method)) if f.name in ("sigma_min", "sigma_max")}
     moved = {name: min(max(level, low), high) for name, level in defaults.items() if isinstance(level, float) and level}
     return {name: level for name, level in moved.items() if level != defaults[name]} | settings
+
+
+def suited(method: str, settings: dict[str, object], problem: Problem) -> dict[str, object]:
+    """The settings over those that suit the problem's operator better than the method's own defaults."""
+    own: dict[str, dict[str, object]] = getattr(problem.op, "method_settings", {})
+    return own.get(method, {}) | settings
 
 
 def _like(value: object, default: object) -> object:
@@ -208,9 +215,9 @@ def reconstruct(
         method = selection.method
         settings = settings if method == wanted else {}
     direct = direct_method(problem.op)
-    if method in DIRECT and direct is not None:
+    if method in DIRECT and direct in DIRECT:
         method = direct  # one method under the name that it has for this beam
-    sampler = make_sampler(method, within_reach(method, settings, problem.prior))
+    sampler = make_sampler(method, within_reach(method, suited(method, settings, problem), problem.prior))
     quantity = quantity or _default_quantity(problem)
     affine_between(problem.quantity, quantity, problem.water)  # raises for a quantity that cannot be given
     system = problem.system()
@@ -228,7 +235,7 @@ def reconstruct(
         ends = torch.quantile(baseline.flatten()[:: max(1, baseline.numel() // 100_000)], torch.tensor([0.01, 0.99]))
         check_compatible(theirs, theirs.quantity, (ends * theirs.scale + theirs.offset).tolist())  # units of the prior
         given = baseline
-    elif method not in DIRECT and direct is not None:
+    elif direct is not None and method != direct:
         baseline_method = direct
         baseline = run.loop(make_sampler(direct, {}), KeyedNoise(seed), "baseline").estimate
 
@@ -246,10 +253,10 @@ def reconstruct(
     if baseline is not None:
         assessment["baseline_discrepancy"] = system.discrepancy(baseline)
     if selection is not None:
-        assessment["selection"] = {"method": method, "reason": selection.reason, "errors": selection.errors}
+        assessment["selection"] = selection.to_record()
     layers: dict[str, Volume] = {}
     if judgement != "none" and not run.stopped:
-        errors = {} if selection is None else _held_out_errors(selection)
+        errors = {} if selection is None else _held_out_errors(selection, classical_methods(problem)[0])
         stability = None
         if judgement == "full":
             again = _Again(problem, method, seed, callback, settings)
@@ -290,11 +297,11 @@ def reconstruct(
     )
 
 
-def _held_out_errors(selection: Selection) -> dict[str, float]:
+def _held_out_errors(selection: Selection, classical: str) -> dict[str, float]:
     if not selection.errors:
         return {}
-    classical = [error for name, error in selection.errors.items() if not samplers.get(name).needs_prior]
-    return {"result": selection.errors[selection.method], "classical": min(classical)}
+    errors = {"result": selection.errors[selection.method], "classical": selection.errors[classical]}
+    return errors if selection.signal is None else errors | {"signal": selection.signal}
 
 
 @dataclass(frozen=True, eq=False)
@@ -333,10 +340,11 @@ class _Again:
         classical = classical_methods(self.problem)[0]
         if needs_prior or self.method != classical:
             candidates.append(("classical", classical, {}))
-        return {
+        errors = {
             name: prediction_error(self.problem, self.run(reduced, method, "held-out test", settings), used)
             for name, method, settings in candidates
         }
+        return errors | {"signal": left_out_signal(self.problem, used)}
 
     def change_under_noise(self, system: System, mean: Tensor) -> float | None:
         """Root-mean-square change of the volume, internal units, when its own data are measured with other noise."""

@@ -176,8 +176,10 @@ def _encode(pixels: np.ndarray, size: tuple[int, int]) -> bytes:
 
 
 def colour_bar_png(kind: str) -> bytes:
-    """A horizontal bar of the colours of `difference_png` (``"difference"``) or `map_png` (``"map"``)."""
+    """A horizontal bar: the colours of `difference_png` (``"difference"``) or `map_png` (``"map"``), or ``"grey"``."""
     ramp = np.tile(np.linspace(-1, 1, 256), (12, 1))
+    if kind == "grey":
+        return grey_png(ramp, Window("grey", -1, 1), (256, 12))
     return difference_png(ramp, 1.0, (256, 12)) if kind == "difference" else map_png(ramp + 1, 2.0, (256, 12))
 
 

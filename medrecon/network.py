@@ -21,12 +21,13 @@ from torch.nn import functional
 class UNetConfig:
     """Architecture of a :class:`LeanUNet`; stored in the prior's card."""
 
-    channels_in: int = 1  # noisy slice, plus one channel per guide slice
+    channels_in: int = 1  # noisy slice, plus one channel per guide slice (two where it comes with a map)
     channels_out: int = 1
     widths: tuple[int, ...] = (32, 64, 128, 192)  # one entry per resolution, finest first
     blocks: int = 2  # residual blocks per resolution, on the way down and on the way up
     stem: int = 2  # pixel-unshuffle factor
     embedding: int = 128  # length of the noise embedding
+    mapped: bool = False  # each guide slice comes with a map of where it was measured
 
     @property
     def multiple(self) -> int:
@@ -146,7 +147,12 @@ class Denoiser(nn.Module, ABC):
     @property
     @abstractmethod
     def guides(self) -> int:
-        """Number of guide channels."""
+        """Number of guide slices."""
+
+    @property
+    @abstractmethod
+    def mapped(self) -> bool:
+        """Whether as many maps follow the guide slices: 1 where those were measured, 0 where they are a guess."""
 
     @property
     @abstractmethod
@@ -155,7 +161,7 @@ class Denoiser(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, x: Tensor, sigma: Tensor, guide: Tensor | None = None) -> Tensor:
-        """Expected clean slices; ``sigma`` is ``(slices,)`` or ``(1,)``, ``guide`` ``(slices, guides, h, w)``."""
+        """Expected clean slices; ``sigma`` is ``(slices,)`` or ``(1,)``, ``guide`` ``(slices, channels, h, w)``."""
 
 
 class EDMDenoiser(Denoiser):
@@ -174,7 +180,16 @@ class EDMDenoiser(Denoiser):
 
     @property
     def guides(self) -> int:
-        """Number of guide channels."""
+        """Number of guide slices."""
+        return self._channels // (2 if self.mapped else 1)
+
+    @property
+    def mapped(self) -> bool:
+        """Whether maps follow the guide slices."""
+        return self.network.config.mapped
+
+    @property
+    def _channels(self) -> int:
         return self.network.config.channels_in - self.network.config.channels_out
 
     @property
@@ -183,7 +198,7 @@ class EDMDenoiser(Denoiser):
         return self.network.config.multiple
 
     def forward(self, x: Tensor, sigma: Tensor, guide: Tensor | None = None) -> Tensor:
-        """Expected clean slices; ``sigma`` is ``(slices,)`` or ``(1,)``, ``guide`` ``(slices, guides, h, w)``."""
+        """Expected clean slices; ``sigma`` is ``(slices,)`` or ``(1,)``, ``guide`` ``(slices, channels, h, w)``."""
         level = sigma[:, None, None, None]
         scaled = x / (level**2 + self.sigma_data**2).sqrt()
         known: Tensor | float = 0.0
@@ -192,7 +207,7 @@ class EDMDenoiser(Denoiser):
             scaled = torch.cat([scaled, guide / self.sigma_data], dim=1)
             known, spread = guide[:, self.guides // 2, None], self.guide_error
         elif self.guides:
-            scaled = torch.cat([scaled, scaled.new_zeros(()).expand(len(x), self.guides, *x.shape[2:])], dim=1)
+            scaled = torch.cat([scaled, scaled.new_zeros(()).expand(len(x), self._channels, *x.shape[2:])], dim=1)
         variance = level**2 + spread**2
         output = self.network(scaled, sigma.log() / 4)
         return (x * spread**2 + known * level**2) / variance + output * (level * spread / variance.sqrt())

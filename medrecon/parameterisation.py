@@ -238,6 +238,11 @@ class ParameterisedDenoiser(Denoiser):
         return 0
 
     @property
+    def mapped(self) -> bool:
+        """No: there is no guide to map."""
+        return False
+
+    @property
     def multiple(self) -> int:
         """Height and width must be multiples of this."""
         return self._multiple

@@ -61,6 +61,11 @@ class PriorCard:
     licence: str = ""
     sha256: str = ""
 
+    @property
+    def signed(self) -> bool:
+        """Whether values swing around zero, as seismic amplitudes do, so that none of them means empty space."""
+        return self.quantity == "amplitude"
+
     @classmethod
     def from_dict(cls, values: dict) -> PriorCard:
         """A card from JSON values. Raises InputError for missing, unknown or impossible fields."""
@@ -183,8 +188,13 @@ class NetworkPrior(Prior):
 
     @property
     def guides(self) -> int:
-        """Number of guide channels that the network was trained with."""
+        """Number of guide slices that the network was trained with."""
         return self.denoiser.guides
+
+    @property
+    def mapped(self) -> bool:
+        """Whether it was shown where the guide was measured."""
+        return self.denoiser.mapped
 
     def to(self, device: str) -> NetworkPrior:
         """Move the weights to a device."""
@@ -194,7 +204,8 @@ class NetworkPrior(Prior):
     def denoise(self, x: Tensor, sigma: float, guide: Tensor | None = None) -> Tensor:
         """See :meth:`Prior.denoise`; ``guide`` is ``(slices, guides, height, width)`` in the card's quantity.
 
-        A graph is kept only where ``x`` asks for its gradient.
+        As many maps follow its slices for a network that is `mapped`. A graph is kept only where ``x`` asks for its
+        gradient.
         """
         with torch.inference_mode(not x.requires_grad):
             return self._denoise(x, sigma, guide)

@@ -77,8 +77,10 @@ class Problem:
         weights = self.noise_model.weights(self.y) if self.noise_model else torch.ones_like(self.y)
         whitener: Tensor | float = weights.sqrt()
         data_count = int(getattr(self.op, "data_count", self.y.numel()))
+        known: Tensor | None = getattr(self.op, "known", None)
         if self.used is not None:
             whitener = whitener * self.used
+            known = None if known is None else known * self.used
             data_count = round(data_count * float(self.used.expand_as(self.y).mean()))
         elif bool((weights == weights.flatten()[0]).all()):
             whitener = float(weights.flatten()[0].sqrt())  # a number lets the operator use its short way to A'A
@@ -98,6 +100,7 @@ class Problem:
             lower=None if self.lower_bound is None else (self.lower_bound - offset) / scale,
             raw=self,
             regulariser=self.regulariser,
+            known=None if known is None else known.expand(self.geometry.shape),
         )
 
     def _units(self) -> tuple[float, float]:
@@ -129,6 +132,8 @@ class System:
     raw: Problem
     regulariser: Regulariser | None = None
     start: Tensor | None = None
+    known: Tensor | None = None
+    """1 where a voxel itself was measured, 0 elsewhere, ``(z, y, x)``; None where the data are no voxels."""
     slice_batch: int = 8
     turned: bool = False
     """Whether its slices lie along another axis than those of the problem; then no orientation is asked of them."""
@@ -201,10 +206,11 @@ class System:
     def region(self) -> tuple[slice, slice]:
         """Rows and columns that hold the object in ``start``, with a margin; the prior works there alone.
 
-        Outside, the prior's answer is its background. Without ``start`` the whole slice.
+        Outside, the prior's answer is its background. Without ``start``, and where no value means empty space, it is
+        the whole slice.
         """
         height, width = self.geometry.shape[1:]
-        if self.start is None or self.prior is None:
+        if self.start is None or self.prior is None or self.prior.card.signed:
             return slice(0, height), slice(0, width)
         occupied = (self.start - self.background).abs() > _BACKGROUND_FRACTION
         return (
@@ -223,6 +229,8 @@ class System:
 
     def empty(self, x: Tensor) -> Tensor:
         """Where ``x`` is empty space, two pixels into it and farther: True there, ``(z, y, x)``."""
+        if self.prior is not None and self.prior.card.signed:
+            return torch.zeros_like(x, dtype=torch.bool)
         occupied = ((x - self.background).abs() > _BACKGROUND_FRACTION).to(x.dtype)
         return functional.max_pool2d(occupied[:, None], 2 * _EDGE + 1, stride=1, padding=_EDGE)[:, 0] == 0
 
@@ -260,9 +268,9 @@ class System:
             return self
         order = [axis if i == 0 else 0 if i == axis else i for i in range(3)]
         shape = tuple(self.geometry.shape[i] for i in order)
-        start = None if self.start is None else self.start.transpose(0, axis)
+        start, known = (None if part is None else part.transpose(0, axis) for part in (self.start, self.known))
         grid = Geometry.from_spacing(shape, spacing)  # type: ignore[arg-type]
-        return replace(self, geometry=grid, start=start, turned=True)
+        return replace(self, geometry=grid, start=start, known=known, turned=True)
 
     def denoise(self, x: Tensor, sigma: float, guide: Tensor | None = None, mirrors: int = 1) -> Tensor:
         """The prior's estimate of the clean volume ``(z, y, x)``, slice by slice; all in internal units.
@@ -320,9 +328,8 @@ class System:
     ) -> Tensor:
         """Slices of the region, from slice ``first`` of the volume on, in internal units."""
         noisy, stack = self._for_prior(slices), None
-        guides = self.prior.guides if isinstance(self.prior, NetworkPrior) else 0
-        if guides:
-            stack = self._guide_slices(self.start if guide is None else guide, first, first + len(slices), guides)
+        if isinstance(self.prior, NetworkPrior) and self.prior.guides:
+            stack = self._guide_slices(self.start if guide is None else guide, first, first + len(slices), self.prior)
         answers = [self._ask(noisy.flip(axes), sigma, stack, axes).flip(axes) for axes in _MIRRORS[:mirrors]]
         return self._from_prior(sum(answers[1:], answers[0]) / len(answers))
 
@@ -360,16 +367,20 @@ class System:
         card = self.prior.card  # type: ignore[union-attr]
         return (slices[:, 0].flip(self._flips) - card.offset) / card.scale
 
-    def _guide_slices(self, guide: Tensor | None, first: int, last: int, guides: int) -> Tensor | None:
-        """Neighbouring slices of ``guide`` as channels, repeated at the ends: ``(slices, guides, h, w)``."""
+    def _guide_slices(self, guide: Tensor | None, first: int, last: int, prior: NetworkPrior) -> Tensor | None:
+        """Neighbouring slices of ``guide``, repeated at the ends, then their maps: ``(slices, channels, h, w)``."""
         if guide is None:
             return None
+        shown = [guide]
+        if prior.mapped:
+            shown.append(torch.zeros_like(guide) if self.known is None else self.known)
         rows, columns = self.region
-        reach = guides // 2
+        reach = prior.guides // 2
         channels = []
-        for shift in range(-reach, reach + 1):
-            index = torch.arange(first + shift, last + shift).clamp(0, guide.shape[0] - 1)
-            channels.append(self._for_prior(guide[index][:, rows, columns]))
+        for volume in shown:
+            for shift in range(-reach, reach + 1):
+                index = torch.arange(first + shift, last + shift).clamp(0, guide.shape[0] - 1)
+                channels.append(self._for_prior(volume[index][:, rows, columns]))
         return torch.cat(channels, dim=1)
 
 

@@ -13,10 +13,13 @@ import numpy as np
 from medrecon import report_sections as sections
 from medrecon.data.atomic import atomic_write
 from medrecon.data.provenance import jsonable
+from medrecon.data.survey import Survey
 from medrecon.data.volume import Volume
 from medrecon.errors import InputError
 from medrecon.figures import PLANES, View
 from medrecon.report_physics import physics
+from medrecon.report_seismic import facts as seismic_facts
+from medrecon.report_seismic import seismic_sections
 from medrecon.report_trust import trust
 
 
@@ -48,6 +51,8 @@ class ReportData:
         Sentences that the reader must know, such as how the data were simulated.
     measurement
         A PNG of how the data were measured and where they are not fitted.
+    survey
+        Of seismic traces: what the axes mean and why traces were missing. The report is then one of sections.
     """
 
     title: str
@@ -69,6 +74,7 @@ class ReportData:
     provenance: Mapping[str, object] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     measurement: bytes | None = None
+    survey: Survey | None = None
 
     def __post_init__(self) -> None:
         for name in ("baseline", "truth", "spread"):
@@ -85,6 +91,9 @@ class ReportData:
                 raise InputError(
                     f"{name} and result have different quantities", found=other.quantity, expected=self.volume.quantity
                 )
+        shape = self.volume.as_orientation("LPS").geometry.shape
+        if self.survey is not None and self.survey.state.shape != (shape[0], shape[2]):
+            raise InputError("survey and result disagree", found=self.survey.state.shape, expected=shape)
 
     def in_display_order(self) -> dict[str, Volume]:
         """Truth, baseline and result, those that there are, in LPS order."""
@@ -104,21 +113,8 @@ def _write_text(target: Path, text: str) -> None:
 
 def render(data: ReportData) -> str:
     """The report as one HTML page."""
-    volumes = data.in_display_order()
-    view = View.through_body(volumes.get("truth", volumes["result"]))
-    parts = [
-        _head(data),
-        _metrics_table(data),
-        sections.images(data, volumes, view),
-        sections.flicker(data, volumes, view),
-        trust(data, view),
-        sections.residuals(data),
-        sections.measurement(data),
-        sections.profile(data, volumes, view),
-        physics(data, volumes),
-        sections.spread(data, view),
-        _records(data),
-    ]
+    shown = _volume_sections(data) if data.survey is None else seismic_sections(data, data.survey)
+    parts = [_head(data), _metrics_table(data), *shown, _records(data)]
     style = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -127,6 +123,22 @@ def render(data: ReportData) -> str:
         + "\n".join(part for part in parts if part)
         + "\n</body></html>\n"
     )
+
+
+def _volume_sections(data: ReportData) -> list[str]:
+    """The parts of the page for a volume of a body."""
+    volumes = data.in_display_order()
+    view = View.through_body(volumes.get("truth", volumes["result"]))
+    return [
+        sections.images(data, volumes, view),
+        sections.flicker(data, volumes, view),
+        trust(data, view),
+        sections.residuals(data),
+        sections.measurement(data),
+        sections.profile(data, volumes, view),
+        physics(data, volumes),
+        sections.spread(data, view),
+    ]
 
 
 # --- what it comes to ------------------------------------------------------------------------------------------
@@ -159,9 +171,10 @@ def verdict(data: ReportData) -> tuple[str, str, str]:
 
 def _gain(data: ReportData) -> str:
     result, baseline = data.metrics.get("result", {}), data.metrics.get("baseline", {})
-    if "psnr" not in result or "psnr" not in baseline:
+    figure = "psnr" if data.survey is None else "snr_missing"
+    if figure not in result or figure not in baseline:
         return ""
-    gain = result["psnr"] - baseline["psnr"]
+    gain = result[figure] - baseline[figure]
     if abs(gain) < 0.05:
         return f" Against the truth it is as good as {data.baseline_method}."
     word = "better" if gain > 0 else "worse"
@@ -170,15 +183,10 @@ def _gain(data: ReportData) -> str:
 
 def _head(data: ReportData) -> str:
     level, headline, detail = verdict(data)
-    grid = data.volume.geometry
     facts = {
         "Method": data.method + (f", {data.samples} samples" if data.samples > 1 else ""),
         "Beside it": data.baseline_method if data.baseline is not None else "nothing",
-        "Residual / noise" if data.noise_known else "Residual / data": _number(data.assessment.get("discrepancy")),
-        "Grid (z, y, x)": " × ".join(str(n) for n in grid.shape),
-        "Voxel (z, y, x)": " × ".join(f"{s:.3g}" for s in grid.spacing) + " mm",
-        "Quantity": data.volume.quantity,
-    }
+    } | (_grid_facts(data) if data.survey is None else seismic_facts(data, data.survey))
     seconds = data.provenance.get("seconds")
     if isinstance(seconds, int | float):
         facts["Time"] = f"{seconds:.0f} s"
@@ -189,12 +197,23 @@ def _head(data: ReportData) -> str:
             "A trained prior filled in what the data do not determine. Fine structure that only this volume shows, and "
             "not the volume beside it, may be invented."
         )
+    limits = "research use only: not for diagnosis" if data.survey is None else "research use only"
     return (
-        '<div class="kicker"><span>medrecon report</span><span class="research">research use only: not for diagnosis'
+        f'<div class="kicker"><span>medrecon report</span><span class="research">{limits}'
         f"</span></div><h1>{escape(data.title)}</h1>"
         f'<div class="verdict {level}"><strong>{escape(headline)}.</strong> {escape(detail)}</div>'
         f'<dl class="facts">{tiles}</dl>' + "".join(f'<p class="note">{escape(note)}</p>' for note in notes)
     )
+
+
+def _grid_facts(data: ReportData) -> dict[str, str]:
+    grid = data.volume.geometry
+    return {
+        "Residual / noise" if data.noise_known else "Residual / data": _number(data.assessment.get("discrepancy")),
+        "Grid (z, y, x)": " × ".join(str(n) for n in grid.shape),
+        "Voxel (z, y, x)": " × ".join(f"{s:.3g}" for s in grid.spacing) + " mm",
+        "Quantity": data.volume.quantity,
+    }
 
 
 def _metrics_table(data: ReportData) -> str:
@@ -232,13 +251,18 @@ def _metric(name: str, value: object) -> str:
 
 def _quality(name: str, value: float) -> float:
     """The larger, the better."""
-    if name == "z_roughness":  # 1 is right: neither flickering nor smeared
+    if name in ("z_roughness", "loudness"):  # 1 is right: neither flickering nor smeared, too loud nor too faint
         return -abs(np.log(value)) if value > 0 else -np.inf
-    return -value if name in ("rmse", "nmse") else value
+    return -value if name in ("rmse", "nmse", "fk_error") else value
 
 
-_DECIMALS = {"psnr": 2, "ssim": 4, "nmse": 5, "z_roughness": 3}
+_DECIMALS = {"psnr": 2, "ssim": 4, "nmse": 5, "z_roughness": 3, "snr": 2, "correlation": 3, "loudness": 3, "fk": 3}
 _METRIC_NAMES = {
+    "snr_missing": "signal to noise of the missing traces, dB",
+    "snr_all": "signal to noise of all traces, dB",
+    "correlation": "correlation of the missing traces, mean",
+    "loudness": "loudness of the missing traces, relative to the truth",
+    "fk_error": "error of the f-k amplitude, relative",
     "psnr": "PSNR, dB",
     "rmse": "RMSE",
     "nmse": "NMSE",
@@ -261,6 +285,8 @@ def _records(data: ReportData) -> str:
         f"<footer>Written {written} by medrecon. Research use only: this is not a medical device and the volume must "
         "not be used for diagnosis or treatment. Axial planes are seen from the feet: the patient's left is on the "
         "right.</footer>"
+        if data.survey is None
+        else f"<footer>Written {written} by medrecon. Research use only.</footer>"
     )
     return "".join(blocks)
 

@@ -19,11 +19,19 @@ _MARGIN = 1.0  # the prior has to predict at least as well as the classical volu
 
 @dataclass(frozen=True)
 class Selection:
-    """The method chosen, why in one sentence, and the prediction errors behind it (smaller is better)."""
+    """The method chosen, why in one sentence, and the prediction errors behind it (smaller is better).
+
+    ``signal`` is the root mean square of what was to be predicted, in the unit of the errors.
+    """
 
     method: str
     reason: str
     errors: dict[str, float]
+    signal: float | None = None
+
+    def to_record(self) -> dict[str, object]:
+        """Plain values."""
+        return {"method": self.method, "reason": self.reason, "errors": self.errors, "signal": self.signal}
 
 
 def diffusion_method(prior: Prior) -> str:
@@ -61,10 +69,18 @@ def held_out(problem: Problem) -> Tensor:
 
 def prediction_error(problem: Problem, volume: Tensor, used: Tensor) -> float:
     """Root-mean-square error of the predicted held-out data, in units of their noise where it is known."""
+    return _rms_left_out(problem, problem.op(volume) - problem.y, used)
+
+
+def left_out_signal(problem: Problem, used: Tensor) -> float:
+    """Root mean square of the held-out data, in the unit of `prediction_error`."""
+    return _rms_left_out(problem, problem.y, used)
+
+
+def _rms_left_out(problem: Problem, values: Tensor, used: Tensor) -> float:
     weights = problem.noise_model.weights(problem.y) if problem.noise_model else torch.ones_like(problem.y)
     left_out = (1 - used).expand_as(problem.y)
-    squares = weights * (problem.op(volume) - problem.y) ** 2 * left_out
-    return float((squares.sum(dtype=torch.float64) / left_out.sum()).sqrt())
+    return float(((weights * values**2 * left_out).sum(dtype=torch.float64) / left_out.sum()).sqrt())
 
 
 def select(problem: Problem, solve: Callable[[Problem, str], Tensor]) -> Selection:
@@ -87,7 +103,8 @@ def select(problem: Problem, solve: Callable[[Problem, str], Tensor]) -> Selecti
     if problem.prior is not None and errors[candidates[-1]] <= _MARGIN * errors[method]:
         method = candidates[-1]
     if classical != (CLASSICAL,):
-        return Selection(method, _signal_to_noise(problem, used, errors), errors)
+        signal = left_out_signal(problem, used)
+        return Selection(method, _signal_to_noise(used, signal, errors), errors, signal)
     words = "better" if method != classical[0] else "worse"
     reason = (
         f"on held-out data the prior predicts {words} than total variation "
@@ -96,12 +113,13 @@ def select(problem: Problem, solve: Callable[[Problem, str], Tensor]) -> Selecti
     return Selection(method, reason, errors)
 
 
-def _signal_to_noise(problem: Problem, used: Tensor, errors: dict[str, float]) -> str:
+def _signal_to_noise(used: Tensor, signal: float, errors: dict[str, float]) -> str:
     """Signal to noise of every candidate on what was hidden, in words."""
-    hidden = (1 - used).expand_as(problem.y)
-    size = float(((problem.y**2 * hidden).sum(dtype=torch.float64) / hidden.sum()).sqrt())
-    figures = [
-        f"{name} {20 * math.log10(max(size, 1e-30) / max(error, 1e-30)):.1f} dB" for name, error in errors.items()
-    ]
+    figures = [f"{name} {decibels(signal, error):.1f} dB" for name, error in errors.items()]
     count = int((1 - used).sum())
     return f"on {count} live traces, hidden as the holes look: {', '.join(figures)}"
+
+
+def decibels(signal: float, error: float) -> float:
+    """Signal to noise from two root mean squares."""
+    return 20 * math.log10(max(signal, 1e-30) / max(error, 1e-30))

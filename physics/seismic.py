@@ -14,6 +14,7 @@ from medrecon.registry import Registry
 _COMPACT = 0.9  # share of its box that a hole fills, to count as a gap rather than as scattered traces
 _SMALL = 4  # traces of a hole that is scattered whatever its form
 _TRIES = 200
+_FEW = 8  # rows or columns: sections across fewer say nothing
 
 
 class TraceMask(LinearOperator):
@@ -51,8 +52,33 @@ class TraceMask(LinearOperator):
         """Live samples."""
         return int(self.live.sum()) * self.domain.shape[1]
 
+    @property
+    def known(self) -> Tensor:
+        """1 where a trace is live, ``(rows, 1, columns)``: there the data are the volume itself."""
+        return self._mask.to(torch.float32)
+
+    @property
+    def method_settings(self) -> dict[str, dict[str, object]]:
+        """Defaults of methods that suit traces better than those for bodies.
+
+        Rows and columns show the same kind of section, so that one prior serves both in turns; waves are no patches of
+        one value, so that differences are squared, and along the rows alone.
+        """
+        rows, _, columns = self.domain.shape
+        turns = (0, 2) if min(rows, columns) >= _FEW else (0,)
+        own: dict[str, object] = {"directions": turns, "penalty": "l2", "tv_axes": (0,)}
+        return {"refine": own, "pnp": own}
+
+    @property
+    def missing_share(self) -> float:
+        """Share of the traces that are not live."""
+        return 1 - float(self.live.float().mean())
+
     holdout_axis = 2
     """Columns are compared as wholes."""
+
+    direct_method = "linear"
+    """What every other method is judged against."""
 
     @property
     def classical_methods(self) -> tuple[str, ...]:

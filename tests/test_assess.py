@@ -13,6 +13,7 @@ from helpers.command_line import body
 from helpers.operators import MatrixOperator
 from helpers.priors import FunctionPrior
 from helpers.problems import blocks, gaussian_case, projection_problem
+from helpers.traces import traces
 from medrecon.assess import (
     Thresholds,
     assess,
@@ -33,6 +34,7 @@ from medrecon.physics.noise import GaussianNoise
 from medrecon.physics.simulate import simulate_ct
 from medrecon.prior import Prior
 from medrecon.problem import Problem
+from medrecon.scans import problem_from_scan
 
 GRID = Geometry.from_spacing((3, 32, 32), (3.0, 3.0, 3.0))
 SIGMA = 0.01
@@ -215,7 +217,7 @@ def test_fewer_views_leave_more_to_guess():
 
 def test_full_judgement_runs_again():
     result = reconstruct(measured(), "sirt", judgement="full", iterations=5)
-    assert set(result.assessment["held_out"]) == {"result", "classical"}
+    assert set(result.assessment["held_out"]) == {"result", "classical", "signal"}
     assert 1 < result.assessment["stability"]["rms"] < 500  # HU
     assert result.assessment["null_space"]["detail"] == pytest.approx(50)
 
@@ -227,3 +229,33 @@ def test_the_verdict_says_its_numbers():
     assert "1.02 times the noise" in found["text"] and "25%" in found["text"] and "2.00 against 1.50" in found["text"]
     assert verdict({"discrepancy": 9.0}, Thresholds(), noise_known=True)["level"] == "poor"
     assert "not known" in verdict({"discrepancy": 0.1}, Thresholds(), noise_known=False)["text"]
+
+
+# --- seismic traces ----------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("share", "faint", "errors", "level", "words"),
+    [
+        (0.0, 0.0, {}, "good", "no trace was missing"),
+        (0.4, 0.0, {}, "fair", "no live trace was hidden"),
+        (0.4, 0.0, {"result": 0.1, "classical": 0.3, "signal": 1.0}, "good", "to 20.0 dB, by linear interpolation"),
+        (0.4, 0.0, {"result": 0.5, "classical": 0.6, "signal": 1.0}, "fair", "to 6.0 dB"),
+        (0.4, 0.0, {"result": 0.9, "classical": 0.9, "signal": 1.0}, "poor", "not to be trusted"),
+        (0.4, 0.0, {"result": 0.2, "classical": 0.1, "signal": 1.0}, "fair", "by linear interpolation to 20.0 dB"),
+        (0.4, 0.3, {"result": 0.1, "classical": 0.1, "signal": 1.0}, "fair", "30% of the filled ones are fainter"),
+    ],
+)
+def test_traces_are_judged_by_hidden_ones(share: float, faint: float, errors: dict, level: str, words: str):
+    figures = {"missing": {"share": share, "faint": faint}, "held_out": errors}
+    found = verdict(figures, Thresholds(), noise_known=False)
+    assert found["level"] == level and words in str(found["text"])
+
+
+def test_silence_in_filled_traces_is_seen():
+    """A hole too wide for the windows of POCS, on a survey of plane events."""
+    live = np.ones((16, 48), bool)
+    live[:, 8:44] = False
+    problem = problem_from_scan(traces(live, rows=16, columns=48, samples=32))
+    found = reconstruct(problem, "pocs", window=[16, 32, 12]).assessment
+    assert found["missing"]["share"] == pytest.approx(0.75) and found["missing"]["faint"] > 0.3
+    assert "faint" in found["verdict"]["reasons"]
+    assert reconstruct(problem, "linear").assessment["missing"]["faint"] == 0.0

@@ -14,6 +14,7 @@ from medrecon.errors import MissingDependency, UsageError
 if TYPE_CHECKING:
     from medrecon.data.kspace import KSpace
     from medrecon.data.scan import Scan
+    from medrecon.data.survey import Survey
     from medrecon.data.traces import Traces
     from medrecon.data.volume import Geometry, Volume
     from medrecon.engine import Result
@@ -201,6 +202,9 @@ class Job:
         files = {name: self.output if name == "result" else beside.named(name) for name in volumes}
         if isinstance(ready.scan, Traces):  # what the data cannot decide is what the live map shows
             volumes = {name: volume for name, volume in volumes.items() if name not in result.layers}
+            if result.spread is not None and not result.spread.array.any():
+                volumes["spread"] = None  # a file of traces that are all zero is none
+                console.remark("the samples are equal: this method draws no noise, and there is no spread to write")
         elif not _maps_can_be_written(self.output):
             for name in result.layers:
                 del volumes[name]
@@ -217,7 +221,7 @@ class Job:
             if volume is not None:
                 shown: Volume | Traces = self.as_written(volume, ready.orientation)
                 if isinstance(ready.scan, Traces) and self.preview is None:
-                    shown = _with_traces(volume, ready.scan, name, self.output, result.method)
+                    shown = _with_traces(volume, ready.scan, name, self.output, result)
                 about = record if name == "result" else _companion_record(record, name, result)
                 write(files[name], shown, overwrite=self.overwrite, provenance=about, about=belongs)
                 written[name] = str(files[name])
@@ -252,7 +256,9 @@ class Job:
         assessment = dict(result.assessment)
         per_view = assessment.pop("residual_per_group", [])
         part = "" if self.preview is None else f", preview of slice {self.preview}"
+        frame = _frame(scan, self.preview)
         data: dict[str, object] = {
+            **({} if frame is None else {"survey": frame.to_record()}),
             "title": f"{self.data.name}: {words}{part}",
             "modality": scan.modality,
             "shape": scan.data.shape,
@@ -298,16 +304,35 @@ class Job:
         return volume.as_orientation(orientation)
 
 
-def _with_traces(volume: Volume, scan: Traces, name: str, output: Path, method: str) -> Volume | Traces:
+def _frame(scan: Scan | KSpace | Traces, preview: int | None) -> Survey | None:
+    """Of traces: what the axes of the result mean; of the previewed section alone where one is asked for."""
+    from medrecon.data import Traces
+    from medrecon.data.survey import survey_of
+
+    if not isinstance(scan, Traces):
+        return None
+    if preview is None:
+        return survey_of(scan)
+    place = min(preview, _PREVIEW_MARGIN)
+    return survey_of(scan.cut_rows(place, place + 1))
+
+
+def _with_traces(volume: Volume, scan: Traces, name: str, output: Path, result: Result) -> Volume | Traces:
     """Live traces as they were measured around the reconstructed ones; as sections where the output holds volumes.
 
-    A spread is zero at live traces.
+    A spread is zero at live traces, and none of its traces is one that was measured.
     """
-    from medrecon.data import Traces
+    import numpy as np
 
-    measured = replace(scan, data=0 * scan.data) if name == "spread" else scan
-    measured = replace(measured, meta=scan.meta | {"method": method})
-    filled = measured.with_volume(volume)
+    from medrecon.data import Traces
+    from medrecon.data.traces import State
+
+    method = (result.baseline_method if name == "baseline" else result.method) or ""
+    if name == "spread":
+        volume = volume.with_array(volume.array * ~scan.live[:, None])
+        scan = replace(scan, state=np.full_like(scan.state, State.absent))
+        method = f"spread of {method}"
+    filled = replace(scan, meta=scan.meta | {"method": method}).with_volume(volume)
     return filled if _content_of(output) is Traces else filled.to_volume()
 
 

@@ -11,6 +11,7 @@ import typer
 
 from medrecon.cli import console, options
 from medrecon.cli.simulate_mri import simulate_mri, simulate_mri_contrast
+from medrecon.cli.simulate_seismic import simulate_seismic, simulate_seismic_model
 from medrecon.errors import UsageError
 
 
@@ -35,7 +36,9 @@ def register(app: typer.Typer) -> None:
     group.command("ct")(simulate_ct)
     group.command("mri")(simulate_mri)
     group.command("mri-contrast")(simulate_mri_contrast)
-    app.add_typer(group, name="simulate", help="Make measured data from a known volume.")
+    group.command("seismic")(simulate_seismic)
+    group.command("seismic-model")(simulate_seismic_model)
+    app.add_typer(group, name="simulate", help="Make measured data from a known volume, or a synthetic survey.")
 
 
 def simulate_ct(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from medrecon.errors import InputError
 
 if TYPE_CHECKING:
+    from medrecon.data.survey import Survey
     from medrecon.data.volume import Volume
     from medrecon.report import ReportData
 
@@ -57,6 +58,7 @@ def stored_report(result: Path, truth_file: Path | None = None) -> ReportData:
     from medrecon.assess import LAYERS
     from medrecon.data import read_volume
     from medrecon.data.provenance import read_sidecar
+    from medrecon.data.survey import Survey
     from medrecon.report import ReportData
 
     volume, record = read_volume(result), read_sidecar(result)
@@ -70,14 +72,16 @@ def stored_report(result: Path, truth_file: Path | None = None) -> ReportData:
         read_volume(result.with_name(str(named[name]))) if name in named else None for name in ("baseline", "spread")
     )
     run, residual, data = (_mapping(record.get(key)) for key in ("run", "residual", "data"))
+    survey = None if "survey" not in data else Survey.from_record(_mapping(data["survey"]))
     truth = None if truth_file is None else as_result(read_volume(truth_file), volume)
     metrics = {}
     if truth is not None:
-        metrics = {name: figures(v, truth) for name, v in (("result", volume), ("baseline", baseline)) if v is not None}
+        named_volumes = {"result": volume, "baseline": baseline}
+        metrics = {name: figures(v, truth, survey) for name, v in named_volumes.items() if v is not None}
     history, per_view = record.get("history"), record.get("residual_per_view")
     reason = _mapping(residual.get("selection")).get("reason")
     notes = [str(data["note"])] if data.get("note") else []
-    if reason:
+    if reason and (survey is None or not _mapping(residual["selection"]).get("errors")):  # else there is a table
         notes.append(f"The method was chosen automatically: {reason}.")
     return ReportData(
         title=str(data.get("title") or result.name),
@@ -99,6 +103,7 @@ def stored_report(result: Path, truth_file: Path | None = None) -> ReportData:
         provenance={key: record[key] for key in _SHOWN if key in record} | {"seconds": run.get("seconds")},
         notes=tuple(notes),
         measurement=_picture(result, named.get("measurement")),
+        survey=survey,
     )
 
 
@@ -110,10 +115,17 @@ def as_result(truth: Volume, result: Volume) -> Volume:
     return turned.to_quantity(result.quantity)
 
 
-def figures(volume: Volume, truth: Volume) -> dict[str, float]:
-    """The figures of `compare_volumes` that are numbers."""
+def figures(volume: Volume, truth: Volume, survey: Survey | None = None) -> dict[str, float]:
+    """The figures of `compare_volumes` that are numbers; of a survey those of `compare_traces`."""
     from medrecon.metrics import compare_volumes
+    from medrecon.trace_metrics import compare_traces
 
+    if survey is not None:
+        if truth.geometry.shape != volume.geometry.shape:
+            raise InputError("the truth is not of this survey", found=truth.geometry.shape,
+                             expected=volume.geometry.shape)  # fmt: skip
+        found, known = (v.as_orientation("LPS").array for v in (volume, truth))
+        return compare_traces(found, known, ~survey.live)
     return {key: value for key, value in compare_volumes(volume, truth).items() if isinstance(value, float)}
 
 

@@ -46,7 +46,6 @@ class Feldkamp(FilteredBackProjection):
 
 
 def direct_method(op: LinearOperator) -> str | None:
-    """Name of the direct method of an operator; None where there is none."""
-    if not hasattr(op, "direct_inverse"):
-        return None
-    return getattr(op, "direct_method", "fbp")
+    """Name of the direct method of an operator: of traces linear interpolation; None where there is none."""
+    name: str | None = getattr(op, "direct_method", "fbp" if hasattr(op, "direct_inverse") else None)
+    return name

@@ -28,16 +28,24 @@ class Augmentation:
     texture: float = 0.14
     table: float = 0.15  # arcs of a table or head-rest in the empty space
     gain: float = 0.0  # standard deviation of the logarithm of a factor on all values
+    polarity: float = 0.0  # all values change their sign
+    overhang: float = 0.1  # of a crop, may lie beyond the border of a slice that is larger than it
 
     @classmethod
     def of(cls, modality: str) -> Augmentation:
-        """What suits a modality: nothing lies around a body in MR, and its scale is known within a few percent."""
+        """What suits a modality.
+
+        Nothing lies around a body in MR, and its scale is known within a few percent. A seismic section has an axis of
+        time, which is neither turned nor stretched, and no border.
+        """
+        if modality == "seismic":
+            return cls(turn=0.0, zoom=0.0, texture=0.0, table=0.0, gain=0.15, polarity=0.5, overhang=0.0)
         if modality == "mri":
             return cls(table=0.0, turn=0.35, zoom_range=(0.8, 1.6), gain=0.08)
         return cls()
 
 
-def place(source: np.ndarray, size: int, centre: tuple[float, float]) -> np.ndarray:
+def place(source: np.ndarray, size: int, centre: tuple[float, ...]) -> np.ndarray:
     """The square of ``size`` pixels around ``centre`` (row, column) of ``(..., h, w)``; empty outside the source."""
     height, width = source.shape[-2:]
     top, left = round(centre[0] - size / 2), round(centre[1] - size / 2)
@@ -48,11 +56,17 @@ def place(source: np.ndarray, size: int, centre: tuple[float, float]) -> np.ndar
     return out
 
 
-def draw_centre(rng: np.random.Generator, length: int, size: float) -> float:
+def draw_centre(rng: np.random.Generator, length: int, size: float, overhang: float) -> float:
     """Where along a side of the object the crop is centred: anywhere that shows it whole, or well inside it."""
     if length <= size:
         return length / 2 + rng.uniform(-1, 1) * max(3.0, (size - length) / 2)
-    return rng.uniform(size * 0.4, length - size * 0.4)
+    inside = size * (0.5 - overhang)
+    return rng.uniform(inside, length - inside)
+
+
+def sign(rng: np.random.Generator, settings: Augmentation) -> np.float32:
+    """1, or -1 where the polarity is to change."""
+    return np.float32(-1 if settings.polarity and rng.random() < settings.polarity else 1)
 
 
 def turned(rng: np.random.Generator, image: np.ndarray, settings: Augmentation) -> np.ndarray:
@@ -71,7 +85,7 @@ def crop(
     zoomed = rng.random() < settings.zoom
     zoom = math.exp(rng.uniform(*np.log(settings.zoom_range))) if zoomed else 1.0
     height, width = source.shape
-    centre = draw_centre(rng, height, size / zoom), draw_centre(rng, width, size / zoom)
+    centre = tuple(draw_centre(rng, length, size / zoom, settings.overhang) for length in (height, width))
     if zoomed:
         tilt = rng.normal() * settings.tilt
         image = resample(source, size, centre, zoom, tilt)
@@ -83,13 +97,14 @@ def crop(
         image = textured(rng, image)
     if settings.gain:
         image = image * np.float32(math.exp(rng.normal() * settings.gain))
+    image = image * sign(rng, settings)
     image = turned(rng, np.clip(image, *limits)[None], settings)[0]
     if rng.random() < settings.table:
         image = with_table(rng, image)
     return np.ascontiguousarray(image, dtype=np.float32)
 
 
-def resample(source: np.ndarray, size: int, centre: tuple[float, float], zoom: float, tilt: float) -> np.ndarray:
+def resample(source: np.ndarray, size: int, centre: tuple[float, ...], zoom: float, tilt: float) -> np.ndarray:
     """The crop around ``centre``, enlarged by ``zoom`` and turned by ``tilt`` radians: bicubic ``(size, size)``."""
     window = 2 * math.ceil(size / zoom * (abs(math.cos(tilt)) + abs(math.sin(tilt))) / 2) + 4
     tile = torch.from_numpy(place(source, window, centre))[None, None]

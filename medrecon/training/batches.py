@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medrecon.training.augment import crop, draw_centre, place, turned
+from medrecon.training.augment import crop, draw_centre, place, sign, turned
 from medrecon.training.corpus import STEP, Corpus
 from medrecon.training.guides import PairFolder
 from medrecon.training.settings import TrainingSettings
@@ -24,7 +24,7 @@ _CLASSICAL = 0.4  # share of guides that are classical volumes, where there are 
 class Batch:
     """Clean crops ``(n, 1, s, s)``, guides ``(n, g, s, s)`` or none, noise levels ``(n,)``, white noise like the crops.
 
-    All in network units.
+    All in network units. Maps of where the guides were measured follow them as channels, where there are some.
     """
 
     clean: Tensor
@@ -80,10 +80,12 @@ class Batches:
         return crop(rng, source, size, self.settings.augmentation, (intensity.low, intensity.high))
 
     def _pair_crop(self, rng: np.random.Generator, size: int, pairs: int) -> np.ndarray:
-        """Truth and neighbouring guide slices, ``(1 + guides, size, size)``."""
+        """Truth and neighbouring guide slices, then their maps if there are any, ``(1 + channels, size, size)``."""
         assert self.pairs is not None
+        settings = self.settings.augmentation
         number, position = self._locate(int(rng.integers(self._slices(pairs))))
         truth, classical, *refined = self.pairs.pair(number)
+        known = [refined.pop()] if self.settings.mapped else []
         guide = classical
         if refined and rng.random() >= _CLASSICAL:
             guide = refined[int(rng.integers(len(refined)))]
@@ -91,10 +93,12 @@ class Batches:
         around = np.clip(np.arange(position - reach, position + reach + 1), 0, len(truth) - 1)
         if rng.random() < 0.5:  # the volume may as well stand on its head
             around = around[::-1]
-        stack = np.concatenate([truth[position][None], guide[around]]) * np.float32(STEP)
+        stack = np.concatenate([truth[position][None], guide[around], *(part[around] for part in known)])
         height, width = truth.shape[1:]
-        centre = draw_centre(rng, height, size), draw_centre(rng, width, size)
-        return turned(rng, place(stack, size, centre), self.settings.augmentation)
+        centre = tuple(draw_centre(rng, length, size, settings.overhang) for length in (height, width))
+        image = turned(rng, place(stack * np.float32(STEP), size, centre), settings)
+        image[: 1 + len(around)] *= sign(rng, settings)
+        return image
 
     def _slices(self, pairs: int) -> int:
         """Slices in the first ``pairs`` pairs."""

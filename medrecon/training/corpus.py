@@ -16,10 +16,9 @@ from typing import BinaryIO
 
 import numpy as np
 
-from medrecon.data import Volume, read
+from medrecon.data import Traces, Volume, read
 from medrecon.data.atomic import atomic_write
 from medrecon.errors import InputError
-from medrecon.metrics import PLANES
 from medrecon.training.files import find_volumes, hashes, stamp, write_text
 from medrecon.training.settings import Intensity
 
@@ -30,9 +29,15 @@ OBJECT = 0.08
 """Network units from empty space beyond which a pixel belongs to the object, as for `medrecon.problem.System`."""
 
 OBLONG = 1.6
-"""Slices whose pixels are longer than this many times their width are no slices to learn from."""
+"""Slices of a body whose pixels are longer than this many times their width are no slices to learn from."""
+
+DIRECTIONS = {
+    "axial": (0, 1, 2), "coronal": (1, 0, 2), "sagittal": (2, 0, 1), "inline": (0, 1, 2), "crossline": (2, 1, 0)
+}  # fmt: skip
+"""Order of the axes of a volume ``(z, y, x)``, sections ``(row, time, column)``, that makes it a stack of slices."""
 
 _MARGIN = 2  # pixels kept around the object
+_NARROWEST = 8  # traces of a seismic section: a 2D line is no stack of crosslines
 _FORMAT = "medrecon-corpus-2"
 _COLUMNS = ("source", "position", "offset", "height", "width", "top", "left")
 
@@ -91,11 +96,15 @@ class Corpus:
     @cached_property
     def chunks(self) -> list[np.ndarray]:
         """Runs of neighbouring slices of one volume, 8 to 32 long, as numbers of slices."""
+        return self.runs(8)
+
+    def runs(self, least: int) -> list[np.ndarray]:
+        """Runs of neighbouring slices of one volume, ``least`` to 32 long, as numbers of slices."""
         found = []
         breaks = np.flatnonzero((np.diff(self.index[:, 0]) != 0) | (np.diff(self.index[:, 1]) != 1)) + 1
         for run in np.split(np.arange(len(self.index)), breaks):
             pieces = [run[first : first + 32] for first in range(0, len(run), 32)]
-            found += [piece for piece in pieces if len(piece) >= 8]
+            found += [piece for piece in pieces if len(piece) >= least]
         return found
 
     def chunk(self, numbers: np.ndarray, margin: int = 4) -> np.ndarray:
@@ -160,8 +169,8 @@ def load_corpus(
     InputError
         No volumes, a volume of another quantity or with NaN, no slice that shows enough of an object.
     """
-    if unknown := set(planes) - set(PLANES):
-        raise InputError("unknown plane", found=", ".join(sorted(unknown)), expected=", ".join(PLANES))
+    if unknown := set(planes) - set(DIRECTIONS):
+        raise InputError("unknown plane", found=", ".join(sorted(unknown)), expected=", ".join(DIRECTIONS))
     paths, ignored = find_volumes(folder)
     asked = {
         "format": _FORMAT,
@@ -213,29 +222,33 @@ class _Builder:
 
     def add(self, file: BinaryIO, path: Path, name: str) -> None:
         """Append the slices of one volume."""
-        array, spacing, scale = self._network_units(path)
+        array, spacing, scale, complete = self._network_units(path)
+        assert self.intensity is not None
         sha256, md5 = hashes(path)
         for plane in self.planes:
-            axis = PLANES[plane]
-            order = [axis, *(a for a in range(3) if a != axis)]
+            order = DIRECTIONS[plane]
             first, second, third = (spacing[a] for a in order)
-            if max(second, third) > OBLONG * min(second, third):
+            if not self.intensity.signed and max(second, third) > OBLONG * min(second, third):
                 continue  # a plane across thick slices
-            stack = np.moveaxis(array, axis, 0)
+            stack, whole = array.transpose(order), complete.transpose(order).all(axis=(1, 2))
             before = len(self.index)
-            for position, image in enumerate(stack):
-                self._add_slice(file, image, position)
+            for position in np.flatnonzero(whole):
+                self._add_slice(file, stack[position], int(position))
             used = len(self.index) - before
             facts = (plane, stack.shape, (first, second, third), scale, used)
             self.sources.append(Source(Path(name).name, sha256, md5, *facts))
 
     def _add_slice(self, file: BinaryIO, image: np.ndarray, position: int) -> None:
+        assert self.intensity is not None
+        if self.intensity.signed and image.shape[1] < _NARROWEST:
+            return
         occupied = np.abs(image) > OBJECT
         count = int(occupied.sum())
         self.largest = max(self.largest, count)
         if count < max(self.minimum_pixels, 1):
             return
-        (top, bottom), (left, right) = (_extent(occupied.any(axis), _MARGIN) for axis in (1, 0))
+        margin = max(image.shape) if self.intensity.signed else _MARGIN  # faint is not empty where values have a sign
+        (top, bottom), (left, right) = (_extent(occupied.any(axis), margin) for axis in (1, 0))
         part = np.ascontiguousarray(image[top:bottom, left:right])
         codes = np.rint(part / np.float32(STEP)).astype("<i2")
         file.write(codes.tobytes())
@@ -243,9 +256,15 @@ class _Builder:
         self.index.append((len(self.sources), position, self.offset, *part.shape, top, left))
         self.offset += part.size
 
-    def _network_units(self, path: Path) -> tuple[np.ndarray, tuple[float, float, float], float]:
-        """Array ``(z, y, x)`` in LPS order and network units, its spacing, and the size of a network unit."""
-        volume = read(path)
+    def _network_units(self, path: Path) -> tuple[np.ndarray, tuple[float, float, float], float, np.ndarray]:
+        """Array ``(z, y, x)`` in LPS order and network units, its spacing, the size of a network unit, what is known.
+
+        The last is false at missing traces, ``(z, 1, x)``.
+        """
+        content, live = read(path), np.ones((1, 1, 1), dtype=bool)
+        if isinstance(content, Traces):
+            live = content.live[:, None, :]
+        volume = content.to_volume() if isinstance(content, Traces) else content
         if not isinstance(volume, Volume):
             raise InputError("this file holds measured data, not a volume", where=path.name)
         self.intensity = self.intensity or Intensity.of(volume.quantity)
@@ -260,10 +279,13 @@ class _Builder:
         if not np.isfinite(array).all():
             raise InputError("NaN or infinity in a volume", where=path.name)
         array -= np.float32(self.intensity.offset)
-        scale = self.intensity.scale or float(np.percentile(np.abs(array), self.intensity.percentile))
+        complete = np.broadcast_to(live, array.shape)
+        sizes = np.abs(array if live.all() else array[complete])
+        scale = self.intensity.scale or float(np.percentile(sizes, self.intensity.percentile))
         if scale > 0:
             array /= np.float32(scale)
-        return np.clip(array, self.intensity.low, self.intensity.high, out=array), volume.geometry.spacing, scale
+        clipped = np.clip(array, self.intensity.low, self.intensity.high, out=array)
+        return clipped, volume.geometry.spacing, scale, complete
 
 
 def _extent(occupied: np.ndarray, margin: int) -> tuple[int, int]:

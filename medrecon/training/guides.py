@@ -53,6 +53,7 @@ class PairSettings:
     sharpen: float = 0.6
     views: tuple[int, ...] = ()  # each run of slices is seen with these numbers of views; with a random one if empty
     refined: int = 0  # rounds of `refine`, each result a guide more
+    mapped: bool = False  # each pair ends with a map of what was measured
     prior: str = ""  # name or file of the prior that refines
     prior_sha256: str = ""
 
@@ -60,8 +61,9 @@ class PairSettings:
 class GuideMaker(Protocol):
     """``make(truth, rng, views)``: a random scan of ``truth`` and its classical volume, in the scan's quantity.
 
-    ``views`` is how much is measured: the number of views for CT, the acceleration for MRI. Those of the validation
-    are registered as ``levels``.
+    ``views`` is how much is measured: the number of views for CT, the acceleration for MRI, the percentage of missing
+    traces. Registered with it are ``levels``, those of the validation; ``least``, the fewest neighbouring slices that
+    it takes (8); ``windows``, true where slices are cut to the frame instead of reduced to it.
     """
 
     def __call__(self, truth: Volume, rng: np.random.Generator, views: int | None = None) -> tuple[Problem, Volume]:
@@ -70,7 +72,11 @@ class GuideMaker(Protocol):
 
 
 guide_makers: Registry[GuideMaker] = Registry("maker of guides for")
-_MAKERS = {"mri": "medrecon.training.guides_mri"}  # modules that register one, beside this one
+_MAKERS = {  # modules that register one, beside this one
+    "mri": "medrecon.training.guides_mri",
+    "seismic": "medrecon.training.guides_seismic",
+}
+_LEAST = 8  # neighbouring slices of a pair
 
 
 def guide_maker(modality: str) -> Entry[GuideMaker]:
@@ -155,14 +161,19 @@ def _prior(name: str, sha256: str) -> NetworkPrior:
 def make_pair(corpus: Corpus, settings: PairSettings, number: int) -> np.ndarray:
     """Pair ``number``: truth, classical volume and what became of it, ``(2 + refined, z, y, x)``, network units.
 
-    Raises InputError where the corpus holds no run of neighbouring slices.
+    With maps one more: 1 where the volume was measured, 0 elsewhere. Raises InputError where the corpus holds no run of
+    neighbouring slices.
     """
-    chunks = corpus.chunks
+    maker = guide_maker(settings.modality)
+    windows = bool(maker.meta.get("windows"))
+    chunks = usable_runs(corpus, settings.modality)
     if not chunks:
         raise InputError(
             "no volume has enough neighbouring slices for a guide", expected="8 slices or more that show an object",
             hint="Train without guides: --set guided=false.",
         )  # fmt: skip
+    if windows:  # a large section holds many
+        chunks = [run for run in chunks for _ in range(_windows_in(corpus, run, settings.frame))]
     rng = np.random.default_rng([settings.seed, 1, number])
     # Every run of slices is used once before any is used again
     turn, position = divmod(number // max(1, len(settings.views)), len(chunks))
@@ -170,7 +181,51 @@ def make_pair(corpus: Corpus, settings: PairSettings, number: int) -> np.ndarray
     views = settings.views[number % len(settings.views)] if settings.views else None
     source = corpus.sources[corpus.index[numbers[0], 0]]
     truth = corpus.chunk(numbers)
-    spacing = np.array(source.spacing) * np.exp(rng.uniform(-0.15, 0.15, 3))
+    prepare = _window if windows else _zoomed
+    truth, spacing = prepare(truth, np.array(source.spacing), settings, rng)
+    intensity = corpus.intensity
+    truth = np.clip(truth, intensity.low, intensity.high)
+    grid = Geometry.from_spacing(truth.shape, tuple(float(s) for s in spacing))  # type: ignore[arg-type]
+    scale = np.float32(intensity.scale or 1.0)
+    physical = Volume(truth * scale + np.float32(intensity.offset), grid, intensity.quantity)
+    problem, classical = maker.value(physical, rng, views)
+    guides = [classical]
+    if settings.refined:
+        guides += _refined(problem, classical, _prior(settings.prior, settings.prior_sha256), settings.refined, rng)
+    inverse = [(g.to_quantity(intensity.quantity).array - np.float32(intensity.offset)) / scale for g in guides]
+    if settings.mapped:
+        known = problem.system().known
+        inverse.append(np.zeros_like(truth) if known is None else known.numpy())
+    return np.stack([truth, *inverse])
+
+
+def usable_runs(corpus: Corpus, modality: str) -> list[np.ndarray]:
+    """Runs of neighbouring slices that are long enough for the modality's maker of guides."""
+    return corpus.runs(int(guide_maker(modality).meta.get("least", _LEAST)))  # type: ignore[call-overload]
+
+
+def _windows_in(corpus: Corpus, run: np.ndarray, frame: int) -> int:
+    """How many windows of the frame's size a run of slices holds, at least one."""
+    height, width = corpus.sources[corpus.index[run[0], 0]].shape[1:]
+    return max(1, round(height / frame)) * max(1, round(width / frame))
+
+
+def _window(
+    truth: np.ndarray, spacing: np.ndarray, settings: PairSettings, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """A part of all slices, no larger than the frame, anywhere."""
+    height, width = (min(length, settings.frame) for length in truth.shape[1:])
+    top, left = (
+        int(rng.integers(whole - part + 1)) for whole, part in zip(truth.shape[1:], (height, width), strict=True)
+    )
+    return truth[:, top : top + height, left : left + width], spacing
+
+
+def _zoomed(
+    truth: np.ndarray, spacing: np.ndarray, settings: PairSettings, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Slices reduced to the frame, or some enlarged up to it; voxel sizes vary by some percent."""
+    spacing = spacing * np.exp(rng.uniform(-0.15, 0.15, 3))
     spacing[2] = spacing[1]
     longest, zoom = max(truth.shape[1:]), 1.0
     if longest > settings.frame:
@@ -183,21 +238,11 @@ def make_pair(corpus: Corpus, settings: PairSettings, number: int) -> np.ndarray
             truth = sharpened(truth, rng.uniform(0.3, 1.5))
         # An enlarged slice stands for a larger body, for smaller pixels, or for something between the two
         spacing[1:] /= zoom ** (rng.uniform(0, 1) if zoom > 1 else 1)
-    intensity = corpus.intensity
-    truth = np.clip(truth, intensity.low, intensity.high)
-    grid = Geometry.from_spacing(truth.shape, tuple(float(s) for s in spacing))  # type: ignore[arg-type]
-    scale = np.float32(intensity.scale or 1.0)
-    physical = Volume(truth * scale + np.float32(intensity.offset), grid, intensity.quantity)
-    problem, classical = guide_maker(settings.modality).value(physical, rng, views)
-    guides = [classical]
-    if settings.refined:
-        guides += _refined(problem, classical, _prior(settings.prior, settings.prior_sha256), settings.refined, rng)
-    inverse = [(g.to_quantity(intensity.quantity).array - np.float32(intensity.offset)) / scale for g in guides]
-    return np.stack([truth, *inverse])
+    return truth, spacing
 
 
 class PairFolder:
-    """Pairs as files; number n is ``n.npy``, int16 multiples of `STEP`, ``(2 + refined, z, y, x)``.
+    """Pairs as files; number n is ``n.npy``, int16 multiples of `STEP`, as `make_pair` gives them.
 
     A folder with pairs of another corpus or other settings is emptied first.
     """
@@ -206,7 +251,10 @@ class PairFolder:
         self.folder, self.corpus, self.settings = folder, corpus, settings
         self._open: dict[int, np.ndarray] = {}
         # Neither the number of pairs wanted nor the place of the prior changes what a pair is
-        facts = [_FORMAT, asdict(replace(settings, count=0, prior="")), corpus.key]
+        recipe = asdict(replace(settings, count=0, prior=""))
+        if not settings.mapped:  # pairs from before there were maps stay valid
+            del recipe["mapped"]
+        facts = [_FORMAT, recipe, corpus.key]
         self._key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
         folder.mkdir(parents=True, exist_ok=True)
         if self._described() != self._key:
@@ -259,7 +307,7 @@ class PairFolder:
                 progress(number + 1, self.settings.count)
 
     def pair(self, number: int) -> np.ndarray:
-        """One pair as it is stored: int16 ``(2 + refined, z, y, x)``, mapped into memory."""
+        """One pair as it is stored: int16, mapped into memory."""
         if number not in self._open:
             try:
                 self._open[number] = np.load(self.path(number), mmap_mode="r", allow_pickle=False)

@@ -19,6 +19,7 @@ from medrecon.data.atomic import check_target
 from medrecon.errors import NonFinite, UsageError
 from medrecon.network import EDMDenoiser
 from medrecon.prior import NetworkPrior, PriorCard, bundled_priors, load_prior, read_card, save_prior
+from medrecon.training.augment import Augmentation
 from medrecon.training.batches import Batch, Batches, in_order
 from medrecon.training.card import make_card
 from medrecon.training.corpus import Corpus, check_disjoint, hold_out, load_corpus
@@ -326,7 +327,9 @@ def _with_budget(settings: TrainingSettings) -> TrainingSettings:
 
 def _recipe(settings: TrainingSettings, init: str | None, start: NetworkPrior | None) -> PairSettings:
     """How pairs are made. Raises UsageError where guides are to be refined and there is no prior that can."""
-    recipe = PairSettings(settings.modality, settings.pairs, settings.seed, frame=settings.frame)
+    recipe = PairSettings(
+        settings.modality, settings.pairs, settings.seed, frame=settings.frame, mapped=settings.mapped
+    )
     if not settings.refined:
         return recipe
     if init is None or start is None or not start.guides:
@@ -355,7 +358,12 @@ def _fitted(settings: TrainingSettings, start: EDMDenoiser) -> TrainingSettings:
         settings = replace(settings, widths=config.widths, blocks=config.blocks, embedding=config.embedding)
     if settings.steps == 0:
         settings = replace(settings, guided=start.guides > 0)
-    return replace(settings, guides=start.guides) if settings.guided and start.guides else settings
+    if settings.guided and start.guides:
+        settings = replace(settings, guides=start.guides, mapped=config.mapped)
+    return settings
+
+
+_NEWER = ("frame", "mapped", "polarity", "overhang")
 
 
 def _key(settings: TrainingSettings, corpus: Corpus, start: str, sigma_data: float) -> str:
@@ -363,8 +371,10 @@ def _key(settings: TrainingSettings, corpus: Corpus, start: str, sigma_data: flo
     names = ("name", "description", "licence", "steps", "minutes", "checkpoint_every", "workers", "device")
     other = ("validation_slices", "validation_pairs", "sampled_slices", "pairs_in_background")
     chosen = {name: value for name, value in settings.to_dict().items() if name not in names + other}
-    if settings.frame == TrainingSettings.frame:  # checkpoints from before it could be set stay valid
-        del chosen["frame"]
+    for group, plain in ((chosen, TrainingSettings()), (chosen["augmentation"], Augmentation())):
+        for name in _NEWER:  # checkpoints from before these could be set stay valid
+            if name in group and group[name] == getattr(plain, name):
+                del group[name]
     text = json.dumps([chosen, corpus.key, start, sigma_data], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 

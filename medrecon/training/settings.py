@@ -29,6 +29,11 @@ class Intensity:
     high: float = 1.5
     percentile: float = 99.5
 
+    @property
+    def signed(self) -> bool:
+        """Whether values swing around zero, so that none of them means empty space."""
+        return self.low < 0
+
     def __post_init__(self) -> None:
         if self.scale is not None and not self.scale > 0:
             raise UsageError("the scale of intensities must be positive", found=self.scale)
@@ -56,11 +61,12 @@ class TrainingSettings:
     name, description, licence
         For the card; the name is the output's by default.
     modality
-        Picks the maker of guides and the augmentation; ``"ct"`` or ``"mri"``.
+        Picks the maker of guides and the augmentation; ``"ct"``, ``"mri"`` or ``"seismic"``.
     intensity
         By default what fits the quantity of the first volume.
     planes
-        Slices to train on: ``"axial"``, ``"coronal"``, ``"sagittal"``.
+        Slices to train on: ``"axial"``, ``"coronal"``, ``"sagittal"``; of seismic volumes ``"inline"`` and
+        ``"crossline"``. By default axial ones, of seismic volumes both.
     steps, minutes
         The budget: optimiser steps, or minutes of wall-clock time. One of them; an hour if neither is given. With
         ``steps=0`` nothing is trained: ``init`` is validated and gets a card.
@@ -70,13 +76,17 @@ class TrainingSettings:
         The network also sees slices of a classical volume, and works without one.
     guides
         How many neighbouring slices of the classical volume it sees; odd.
+    mapped
+        The network is also shown where these slices were measured. By default where the data are voxels of the volume
+        itself: in seismic data.
     pairs
         How many classical volumes to make, of up to 32 slices each.
     pairs_in_background
         Make them in a process of their own while the training runs, instead of before it. What the network sees then
         depends on the speed of both, so that two runs differ.
     frame
-        Pixels: larger slices are reduced to it before they are measured for a guide.
+        Pixels: larger slices are reduced to it before they are measured for a guide; of seismic sections a window of
+        this size is taken.
     refined
         Rounds of ``refine`` with the prior to start from, whose results are guides too: the second stage of a training,
         for a prior that is to go on from its own results.
@@ -111,7 +121,7 @@ class TrainingSettings:
     licence: str = ""
     modality: str = "ct"
     intensity: Intensity | None = None
-    planes: tuple[str, ...] = ("axial",)
+    planes: tuple[str, ...] = None  # type: ignore[assignment]  # those of the modality
     steps: int | None = None
     minutes: float | None = None
     widths: tuple[int, ...] | None = None
@@ -119,6 +129,7 @@ class TrainingSettings:
     embedding: int = 128
     guided: bool = True
     guides: int = 3
+    mapped: bool = None  # type: ignore[assignment]  # that of the modality
     pairs: int = 500
     pairs_in_background: bool = True
     frame: int = 128
@@ -149,8 +160,15 @@ class TrainingSettings:
     sampled_slices: int = 16
 
     def __post_init__(self) -> None:
-        if self.augmentation is None:
-            object.__setattr__(self, "augmentation", Augmentation.of(self.modality))
+        seismic = self.modality == "seismic"
+        usual = {
+            "augmentation": Augmentation.of(self.modality),
+            "planes": ("inline", "crossline") if seismic else ("axial",),
+            "mapped": seismic and self.guided,
+        }
+        for name, value in usual.items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
         if self.frame < 16:
             raise UsageError("the frame of guides is too small", found=self.frame, expected="16 pixels or more")
         if self.steps is not None and self.minutes is not None:
@@ -181,9 +199,11 @@ class TrainingSettings:
 
     def architecture(self) -> UNetConfig:
         """The network."""
-        channels = 1 + (self.guides if self.guided else 0)
-        widths = self.widths or DEFAULT_WIDTHS
-        return UNetConfig(channels_in=channels, widths=widths, blocks=self.blocks, embedding=self.embedding)
+        channels = 1 + (self.guides * (2 if self.mapped else 1) if self.guided else 0)
+        return UNetConfig(
+            channels_in=channels, widths=self.widths or DEFAULT_WIDTHS, blocks=self.blocks, embedding=self.embedding,
+            mapped=self.guided and self.mapped,
+        )  # fmt: skip
 
     def sigma_trained(self) -> tuple[float, float]:
         """The range of noise levels, network units, that holds 99 % of those trained on."""

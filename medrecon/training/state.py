@@ -98,7 +98,8 @@ def widened(start: EDMDenoiser, wanted: UNetConfig) -> dict[str, Tensor]:
             "the prior to start from sees more channels than the training has", found=have.channels_in - 1,
             expected=f"at most {wanted.channels_in - 1} guides", hint="Train with guides: --set guided=true.",
         )  # fmt: skip
-    if have.to_dict() | {"channels_in": 0} != wanted.to_dict() | {"channels_in": 0}:
+    free = {"channels_in": 0, "mapped": False}
+    if have.to_dict() | free != wanted.to_dict() | free or (have.mapped and not wanted.mapped):
         raise UsageError(
             "the prior to start from has another architecture", found=f"widths {have.widths}, {have.blocks} blocks",
             expected=f"widths {wanted.widths}, {wanted.blocks} blocks", hint="Leave widths out to take the prior's.",

@@ -21,7 +21,7 @@ from medrecon.training.denoisers import (
     tuned_tv,
     tv_denoise,
 )
-from medrecon.training.guides import PairFolder, PairSettings, guide_maker
+from medrecon.training.guides import PairFolder, PairSettings, guide_maker, usable_runs
 from medrecon.training.memorisation import memorisation
 from medrecon.training.settings import TrainingSettings
 
@@ -72,6 +72,8 @@ def validation_set(corpus: Corpus, settings: TrainingSettings, pairs: PairFolder
     """Slices spread evenly over a corpus; every fourth goes to the tuning of total variation."""
     multiple = settings.architecture().multiple
     frame = np.array([source.shape[1:] for source in corpus.used]).max(0)
+    if corpus.intensity.signed:  # sections have no border: their middles do
+        frame = np.minimum(frame, settings.frame)
     height, width = (-(-int(side) // multiple) * multiple for side in frame)
     wanted = max(4, min(settings.validation_slices, _PIXELS // (height * width)))
     tuning_count = max(1, min(_TUNED, wanted // 3))
@@ -89,35 +91,38 @@ def validation_set(corpus: Corpus, settings: TrainingSettings, pairs: PairFolder
 
 def validation_pairs(corpus: Corpus, settings: TrainingSettings, folder: Path) -> PairFolder | None:
     """Classical volumes of few-view scans of validation volumes; None where there are no neighbouring slices."""
-    if not settings.guided or not corpus.chunks or settings.validation_pairs == 0:
+    if not settings.guided or settings.validation_pairs == 0 or not usable_runs(corpus, settings.modality):
         return None
     stated = guide_maker(settings.modality).meta.get("levels", _LEVELS)
     levels = tuple(int(n) for n in stated)  # type: ignore[attr-defined]
     recipe = PairSettings(
-        settings.modality, settings.validation_pairs, _SEED, frame=settings.frame, enlarged=0.0, views=levels
-    )
+        settings.modality, settings.validation_pairs, _SEED, frame=settings.frame, enlarged=0.0, views=levels,
+        mapped=settings.mapped,
+    )  # fmt: skip
     return PairFolder(folder, corpus, recipe)
 
 
 def _frames(corpus: Corpus, numbers: np.ndarray, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Slices in the middle of a common frame, and the region in which samplers would apply the prior."""
+    """Slices in the middle of a common frame (or their middles), and the region in which samplers apply the prior."""
     images = np.zeros((len(numbers), 1, height, width), np.float32)
     region = np.zeros(images.shape, bool)
     for place, number in enumerate(numbers):
         whole = corpus.whole(int(number))
+        cut = [max(0, (have - want) // 2) for have, want in zip(whole.shape, (height, width), strict=True)]
+        whole = whole[cut[0] : cut[0] + height, cut[1] : cut[1] + width]
         top, left = (height - whole.shape[0]) // 2, (width - whole.shape[1]) // 2
         images[place, 0, top : top + whole.shape[0], left : left + whole.shape[1]] = whole
         *_, h, w, y, x = corpus.index[number]
-        y, x = y + top, x + left
+        y, x = y + top - cut[0], x + left - cut[1]
         region[place, 0, max(0, y - _REGION) : y + h + _REGION, max(0, x - _REGION) : x + w + _REGION] = True
     return torch.from_numpy(images), torch.from_numpy(region)
 
 
 def _guided(pairs: PairFolder, number: int, guides: int, multiple: int) -> GuidedSlices:
-    truth, guide = (part.astype(np.float32) * np.float32(STEP) for part in pairs.pair(number))
+    truth, *shown = (part.astype(np.float32) * np.float32(STEP) for part in pairs.pair(number))
     positions = np.unique(np.linspace(0, len(truth) - 1, _PER_PAIR).round().astype(int))
     around = positions[:, None] + np.arange(-(guides // 2), guides // 2 + 1)
-    stack = guide[np.clip(around, 0, len(truth) - 1)]
+    stack = np.concatenate([part[np.clip(around, 0, len(truth) - 1)] for part in shown], axis=1)
     height, width = truth.shape[1:]
     padding = ((0, 0), (0, 0), (0, -height % multiple), (0, -width % multiple))
     views = pairs.settings.views[number % len(pairs.settings.views)]
@@ -173,7 +178,7 @@ def guided_figures(network: EDMDenoiser, data: ValidationSet) -> dict[str, objec
                 entry.append(psnr(estimate, part.clean, data.data_range))
         curve[f"{sigma:g}"] = (total / count) ** 0.5
     for part in data.guided:
-        middle = part.guide[:, part.guide.shape[1] // 2][:, None]
+        middle = part.guide[:, network.guides // 2][:, None]
         by_views[part.views].setdefault("guide", []).append(psnr(middle, part.clean, data.data_range))
     means = {
         str(views): {name: round(float(np.mean(values)), 3) for name, values in found.items()}

@@ -9,8 +9,10 @@ import pytest
 
 from helpers.command_line import Run
 from helpers.traces import dipping, write_segy
-from medrecon.data import read, read_volume
+from medrecon.cli.job import _with_traces
+from medrecon.data import Traces, read, read_volume, write
 from medrecon.data.segy import open_segy
+from medrecon.engine import Result
 
 
 @pytest.fixture
@@ -47,7 +49,54 @@ def test_recon_gives_the_file_back_with_its_holes_filled(run: Run, holes: Path, 
     np.testing.assert_array_equal(mine[after.grid.index[live]], theirs[before.grid.index[live]])
     assert f"BY {summary['method'].upper()}" in "".join(new.text)
     assert "30 of the live traces" in run("info", "full.sgy").out
-    assert run("report", "full.sgy", "-o", "r.html").code == 0
+
+
+def test_a_report_beside_the_truth(run: Run, holes: Path, tmp_path: Path):
+    """From the files alone, the input gone; against the truth in decibels of the missing traces."""
+    truth = write_segy(tmp_path / "truth.sgy", dipping(), form=1)
+    assert run("recon", holes, "-o", "full.sgy").code == 0
+    assert (tmp_path / "full-baseline.sgy").exists()
+    assert "BY LINEAR" in "".join(open_segy(tmp_path / "full-baseline.sgy").text)
+    holes.unlink()
+    answer = run("report", "full.sgy", "-o", "r.html", "--truth", truth, "--json")
+    assert answer.code == 0, answer.err
+    words = answer.json()["text"]
+    assert "37.5% of the traces were missing" in words and "hidden live traces are predicted to" in words
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    for words in (
+        "not in the file: 30",
+        "inline 100 to 114 by 2",
+        "signal to noise of the missing traces",
+        "13.07 × 12",
+    ):
+        assert words in page
+    short = write_segy(tmp_path / "short.sgy", dipping(columns=9), form=1)
+    assert run("report", "full.sgy", "-o", "s.html", "--truth", short).code == 3
+
+
+def test_a_volume_has_the_same_report(run: Run, holes: Path, tmp_path: Path):
+    assert (
+        run("recon", holes, "-o", "full.nii.gz", "--method", "pocs", "--trust", "full", "--report", "n.html").code == 0
+    )
+    page = (tmp_path / "n.html").read_text(encoding="utf-8")
+    assert "Hidden traces" in page and "not in the file: 30" in page
+    assert (
+        run("recon", holes, "-o", "one.h5", "--method", "linear", "--preview-slice", 3, "--report", "o.html").code == 0
+    )
+    assert "inline 106" in (tmp_path / "o.html").read_text(encoding="utf-8")
+
+
+def test_a_spread_is_zero_where_traces_were_measured(holes: Path, tmp_path: Path):
+    """Also in SEG-Y, where live traces of other files are copied as they are."""
+    scan = read(holes)
+    assert isinstance(scan, Traces)
+    deviation = scan.to_volume().with_array(np.arange(8 * 32 * 10, dtype=np.float32).reshape(8, 32, 10))
+    result = Result(deviation, "done", "posterior", [], {}, {})
+    write(tmp_path / "s.sgy", _with_traces(deviation, scan, "spread", tmp_path / "s.sgy", result))
+    found = read(tmp_path / "s.sgy")
+    expected = np.where(scan.live[..., None], 0, deviation.array.transpose(0, 2, 1))
+    np.testing.assert_allclose(found.data, expected, rtol=1e-6)
+    assert "SPREAD OF POSTERIOR" in "".join(open_segy(tmp_path / "s.sgy").text)
 
 
 def test_a_volume_and_a_preview(run: Run, holes: Path, tmp_path: Path):

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import realdata
+from helpers.priors import SMALL, card, random_denoiser, small_network_prior
 from helpers.problems import projection_problem
 from helpers.runs import run, states
 from helpers.traces import dipping, traces
@@ -19,6 +20,7 @@ from medrecon.engine import make_sampler, reconstruct
 from medrecon.errors import InputError, UsageError
 from medrecon.noise import KeyedNoise
 from medrecon.physics.seismic import make_trace_mask
+from medrecon.prior import NetworkPrior
 from medrecon.problem import Problem
 from medrecon.samplers import samplers
 from medrecon.scans import cut_slices, problem_from_scan
@@ -174,3 +176,116 @@ def test_f3_with_missing_traces_is_filled_and_scored():
     np.testing.assert_array_equal(done.data[given.live], truth.data[given.live])
     gain = snr(result.volume.array, truth.data, ~given.live)
     assert np.isfinite(done.data).all() and gain > 0
+
+
+# --- with a prior ------------------------------------------------------------------------------------------------
+def mapped_prior(**changes: object) -> NetworkPrior:
+    """A random network that sees three slices of the guide and their maps."""
+    config = replace(SMALL, channels_in=7, mapped=True)
+    values = {"quantity": "amplitude", "modality": "seismic", "range": (-4.0, 4.0), "architecture": config.to_dict()}
+    return NetworkPrior(random_denoiser(config), card(**(values | changes)))
+
+
+class Recorder(NetworkPrior):
+    """Remembers what it was shown, and answers with the middle slice of its guide."""
+
+    def __init__(self) -> None:
+        super().__init__(mapped_prior().denoiser, mapped_prior().card)
+        self.shown: list[torch.Tensor] = []
+
+    def denoise(self, x: torch.Tensor, sigma: float, guide: torch.Tensor | None = None) -> torch.Tensor:
+        assert guide is not None
+        self.shown.append(guide.clone())
+        return guide[:, 1, None]
+
+
+@pytest.mark.parametrize("method", ["refine", "pnp"])
+def test_a_prior_fills_missing_traces_and_leaves_live_ones(method: str):
+    given = survey()
+    result = reconstruct(problem_from_scan(given, prior=mapped_prior()), method)
+    assert result.baseline_method == "linear" and "prior-only" in result.layers
+    found = result.volume.array.transpose(0, 2, 1)
+    live = given.live
+    assert np.abs(found - given.data)[live].max() < 0.02 * np.abs(given.data).max()
+    np.testing.assert_array_equal(given.with_volume(result.volume).data[live], given.data[live])
+    assert np.abs(found - result.baseline.array.transpose(0, 2, 1))[~live].max() > 1
+
+
+def test_sections_are_taken_in_turns_with_their_maps():
+    """Rows first, then columns; time stays along the first axis of a section, and live traces are marked."""
+    given, prior = survey(), Recorder()
+    reconstruct(problem_from_scan(given, prior=prior), "refine", judgement="none", mirrors=1)
+    first, last = prior.shown[0], prior.shown[-1]
+    assert first.shape == (8, 6, SAMPLES, COLUMNS) and last.shape[1:] == (6, SAMPLES, ROWS)
+    live = torch.from_numpy(given.live).float()
+    assert torch.equal(first[:, 4], live[:8, None].expand(8, SAMPLES, COLUMNS))
+    assert torch.equal(first[0, 3], first[0, 4]) and torch.equal(first[1, 3], first[0, 4])  # neighbours; ends repeat
+    assert torch.equal(last[-1, 4], live[:, -1].expand(SAMPLES, ROWS))
+    unit = problem_from_scan(given).unit
+    shown = first[2, 1].numpy()[:, given.live[2]]
+    np.testing.assert_allclose(shown * unit, given.data[2][given.live[2]].T, rtol=1e-4, atol=1e-2)
+
+
+def test_hidden_traces_are_not_on_the_map():
+    given, prior = survey(), Recorder()
+    problem = problem_from_scan(given, prior=prior)
+    hidden = problem.op.held_out()
+    reconstruct(replace(problem, used=hidden), "refine", judgement="none", steps=1, mirrors=1)
+    shown = torch.cat([part[:, 4, 0] for part in prior.shown])
+    assert torch.equal(shown, torch.from_numpy(given.live).float() * hidden[:, 0])
+
+
+def test_a_line_has_one_direction():
+    given = traces(make_trace_mask("random", (1, 40), 0.5), rows=1, columns=40, samples=48)
+    prior = Recorder()
+    reconstruct(problem_from_scan(given, prior=prior), "refine", judgement="none")
+    assert all(part.shape == (1, 6, 48, 40) for part in prior.shown)
+
+
+def test_said_settings_come_before_those_that_suit_traces():
+    given, prior = survey(), Recorder()
+    problem = problem_from_scan(given, prior=prior)
+    result = reconstruct(problem, "refine", judgement="none", directions=[0], penalty="tv", steps=1)
+    settings = result.provenance["settings"]
+    assert settings["directions"] == (0,) and settings["penalty"] == "tv" and settings["tv_axes"] == (0,)
+    usual = reconstruct(problem, "refine", judgement="none", steps=1).provenance["settings"]
+    assert (usual["directions"], usual["penalty"]) == ((0, 2), "l2")
+    assert reconstruct(projection_problem(prior=small_network_prior()), "refine", judgement="none",
+                       steps=1).provenance["settings"]["directions"] == (0,)  # fmt: skip
+
+
+@pytest.mark.parametrize("factor", [1e6, 1e-5])
+def test_a_prior_does_not_see_the_scale(factor: float):
+    given, prior = survey(), mapped_prior()
+    scaled = replace(given, data=given.data * np.float32(factor))
+    expected, found = (
+        reconstruct(problem_from_scan(part, prior=prior), "refine", judgement="none").volume.array
+        for part in (given, scaled)
+    )
+    assert np.abs(found - factor * expected).max() < 2e-3 * factor * np.abs(expected).max()
+
+
+def test_faint_parts_of_a_section_reach_the_prior():
+    """Amplitudes swing around zero: what is quiet is no empty space to be cut away."""
+    given, prior = survey(), Recorder()
+    quiet = given.data.copy()
+    quiet[:, :, : SAMPLES // 2] *= 1e-4
+    reconstruct(problem_from_scan(replace(given, data=quiet), prior=prior), "refine", judgement="none")
+    assert prior.shown[0].shape[2] == SAMPLES
+
+
+@pytest.mark.parametrize("wrong", [1e30, float("nan")])
+def test_missing_places_play_no_part_with_a_prior(wrong: float):
+    given, prior = survey(), mapped_prior()
+    spoilt = replace(given, data=np.where(given.live[..., None], given.data, np.float32(wrong)))
+    first, second = (
+        reconstruct(problem_from_scan(part, prior=prior), "refine", judgement="none").volume.array
+        for part in (given, spoilt)
+    )
+    np.testing.assert_array_equal(first, second)
+
+
+def test_auto_weighs_the_prior_on_hidden_traces():
+    result = reconstruct(problem_from_scan(survey(), prior=mapped_prior()), "auto")
+    assert set(result.assessment["selection"]["errors"]) == {*NAMES, "refine"}
+    assert result.method == "drr"  # a random network predicts nothing
