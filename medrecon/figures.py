@@ -24,6 +24,7 @@ COLOURS = {"truth": "#6b7280", "baseline": "#d97706", "result": "#2563eb", "spre
 PLANES = ("axial", "coronal", "sagittal")
 _LETTERS = {"axial": ("A", "P", "R", "L"), "coronal": ("S", "I", "R", "L"), "sagittal": ("S", "I", "A", "P")}
 _INK, _GRID = "#1f2937", "#e5e7eb"
+_SHARES = (99.8, 99.0, 96.0, 90.0)  # per cent of the values between black and white
 
 
 @dataclass(frozen=True)
@@ -39,28 +40,48 @@ class Window:
         """A window as radiologists write it: width and level."""
         return cls(name, level - width / 2, level + width / 2)
 
+    @property
+    def width(self) -> float:
+        """From black to white."""
+        return self.high - self.low
+
+    @property
+    def level(self) -> float:
+        """Middle grey."""
+        return (self.low + self.high) / 2
+
+    def dragged(self, right: float, down: float) -> Window:
+        """The window after a drag, in shares of the picture's size: right widens, up brightens, as in DICOM viewers.
+
+        A full width to the right makes the window ``e^2`` times as wide; a full height moves it by twice its width.
+        """
+        return Window.centred("by hand", self.width * float(np.exp(2 * right)), self.level + 2 * self.width * down)
+
 
 HU_WINDOWS = {
     "soft tissue": Window.centred("soft tissue", 400, 40),
     "mediastinum": Window.centred("mediastinum", 350, 40),
+    "abdomen": Window.centred("abdomen", 350, 40),
     "lung": Window.centred("lung", 1400, -500),
     "bone": Window.centred("bone", 1000, 400),
     "brain": Window.centred("brain", 100, 50),
 }
-"""Presets in HU: W 400 L 40, W 350 L 40, W 1400 L -500, W 1000 L 400, W 100 L 50."""
+"""Presets in HU: W 400 L 40, twice W 350 L 40, W 1400 L -500, W 1000 L 400, W 100 L 50."""
 
 
 def windows_for(volume: Volume) -> list[Window]:
     """The presets worth showing for this volume, the most telling first.
 
     CT: chest presets where a fair part of the body is lung, head presets where the body is small, else general ones.
-    Other quantities: the range from the 0.5th to the 99.5th percentile, and its darker half.
+    Other quantities: the range from the 0.5th to the 99.5th percentile, and its darker half; for amplitudes, which
+    swing about zero, a range and a narrower one that are symmetric.
     """
     values = volume.array
+    if volume.quantity == "amplitude":
+        return [percentile_window(volume, 99.0, "full range"), percentile_window(volume, 95.0, "weak events")]
     if volume.quantity != "HU":
-        low, high = (float(v) for v in np.percentile(values, (0.5, 99.5)))
-        high = high if high > low else low + 1.0
-        return [Window("full range", low, high), Window("dark half", low, (low + high) / 2)]
+        full = percentile_window(volume, 99.0, "full range")
+        return [full, Window("dark half", full.low, full.level)]
     body = body_mask(volume)
     lung = float(np.mean((values[body] > -950) & (values[body] < -600))) if body.any() else 0.0
     width = max(
@@ -73,6 +94,39 @@ def windows_for(volume: Volume) -> list[Window]:
     else:
         names = ["soft tissue", "bone", "lung"]
     return [HU_WINDOWS[name] for name in names]
+
+
+def percentile_window(volume: Volume, share: float, name: str = "") -> Window:
+    """The range of the middle ``share`` per cent of the finite values; symmetric about zero for amplitudes."""
+    values, tail = volume.array[np.isfinite(volume.array)], (100 - share) / 2
+    if not values.size:
+        return Window(name or f"{share:g} %", 0.0, 1.0)
+    if volume.quantity == "amplitude":
+        high = float(np.percentile(np.abs(values), share)) or 1.0
+        return Window(name or f"{share:g} %", -high, high)
+    low, high = (float(v) for v in np.percentile(values, (tail, 100 - tail)))
+    return Window(name or f"{share:g} %", low, high if high > low else low + 1.0)
+
+
+def presets_of(volume: Volume) -> list[Window]:
+    """Every window worth offering: those of radiology for HU, percentiles for the rest."""
+    if volume.quantity == "HU":
+        return list(HU_WINDOWS.values())
+    return [percentile_window(volume, share) for share in _SHARES]
+
+
+def automatic_gain(sections: np.ndarray, samples: int = 50) -> np.ndarray:
+    """Amplitudes over their root mean square in a window of ``samples`` along time, zero where nothing is recorded.
+
+    For looking only: reflections of all depths are equally strong after it, and amplitudes mean nothing any more.
+    ``sections`` are ``(row, time, column)``. Reference: Yilmaz, Seismic Data Analysis (2001), section 1.4.
+    """
+    from scipy.ndimage import uniform_filter1d
+
+    power = uniform_filter1d(np.square(sections, dtype=np.float64), min(samples, sections.shape[1]), axis=1)
+    loudness = np.sqrt(np.maximum(power, 0.0))
+    heard = loudness > 1e-6 * loudness.max(initial=0.0)
+    return np.divide(sections, loudness, out=np.zeros(sections.shape), where=heard).astype(np.float32)
 
 
 def body_mask(volume: Volume) -> np.ndarray:

@@ -201,12 +201,21 @@ def compare_volumes(
     }
 
 
-def _on_grid(volume: Volume, grid: Geometry, what: str) -> Volume:
+def difference(volume: Volume, reference: Volume) -> Volume:
+    """``volume - reference`` on the grid and in the quantity of ``reference``.
+
+    Raises InputError where the grids differ by more than the order of their axes, and for unrelated quantities.
+    """
+    array = _on_grid(volume, reference.geometry, "the volume", "the other one").to_quantity(reference.quantity).array
+    return reference.with_array(array.astype(np.float32) - reference.array.astype(np.float32))
+
+
+def _on_grid(volume: Volume, grid: Geometry, what: str, other: str = "the truth") -> Volume:
     """The volume on the same grid, by permutation and flips alone. Raises InputError if that is not enough."""
     turned = volume if volume.geometry.almost_equal(grid) else volume.as_orientation(grid.orientation)
     if not turned.geometry.almost_equal(grid):
         raise InputError(
-            f"{what} and the truth are on different grids",
+            f"{what} and {other} are on different grids",
             found=_described(volume.geometry),
             expected=_described(grid),
             hint="Resample one onto the other first, or reconstruct with --like TRUTH.",
