@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 COLOURS = {"truth": "#6b7280", "baseline": "#d97706", "result": "#2563eb", "spread": "#7c3aed"}
 PLANES = ("axial", "coronal", "sagittal")
 _LETTERS = {"axial": ("A", "P", "R", "L"), "coronal": ("S", "I", "R", "L"), "sagittal": ("S", "I", "A", "P")}
-_INK, _GRID = "#1f2937", "#e5e7eb"
 _SHARES = (99.8, 99.0, 96.0, 90.0)  # per cent of the values between black and white
 
 
@@ -237,6 +236,18 @@ def colour_bar_png(kind: str) -> bytes:
 
 # --- plots -----------------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
+class Paper:
+    """What a plot is drawn on and with."""
+
+    ground: str
+    ink: str
+    grid: str
+
+
+WHITE, DARK = Paper("#ffffff", "#1f2937", "#e5e7eb"), Paper("#262930", "#d1d5db", "#41454d")
+
+
+@dataclass(frozen=True)
 class Curve:
     """One line of a plot."""
 
@@ -255,38 +266,42 @@ def plot_png(
     logarithmic: bool = False,
     reference: tuple[float, str] | None = None,
     size: tuple[float, float] = (7.2, 3.0),
+    paper: Paper = WHITE,
 ) -> bytes:
     """Curves on one pair of axes; ``reference`` = (value, name) is a dotted horizontal line."""
-    figure, axes = _axes(size)
+    figure, axes = _axes(size, paper)
     if reference is not None:
-        axes.axhline(reference[0], color=_INK, linewidth=0.9, linestyle=":")
-        axes.annotate(reference[1], (1.0, reference[0]), xycoords=("axes fraction", "data"), fontsize=8, color=_INK,
-                      ha="right", va="bottom", xytext=(-3, 2), textcoords="offset points")  # fmt: skip
+        axes.axhline(reference[0], color=paper.ink, linewidth=0.9, linestyle=":")
+        axes.annotate(reference[1], (1.0, reference[0]), xycoords=("axes fraction", "data"), fontsize=8,
+                      color=paper.ink, ha="right", va="bottom", xytext=(-3, 2), textcoords="offset points")  # fmt: skip
     for curve in curves:
         marker = "o" if len(curve.x) < 40 else None
         axes.plot(curve.x, curve.y, color=curve.colour, linewidth=1.6, linestyle="--" if curve.dashed else "-",
                   marker=marker, markersize=3, label=curve.name)  # fmt: skip
     if logarithmic:
         _logarithmic(axes, [value for curve in curves for value in curve.y])
-    axes.set_xlabel(x_label)
-    axes.set_ylabel(y_label)
+    axes.set_xlabel(x_label, color=paper.ink)
+    axes.set_ylabel(y_label, color=paper.ink)
     axes.margins(x=0.01)
     if len(curves) > 1:
-        figure.legend(loc="outside upper right", ncols=min(len(curves), 4), frameon=False, fontsize=8.5)
+        figure.legend(
+            loc="outside upper right", ncols=min(len(curves), 4), frameon=False, fontsize=8.5, labelcolor=paper.ink
+        )
     return save(figure)
 
 
-def _axes(size: tuple[float, float]) -> tuple[Figure, Axes]:
+def _axes(size: tuple[float, float], paper: Paper) -> tuple[Figure, Axes]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=size, dpi=150, layout="constrained")
+    figure = Figure(figsize=size, dpi=150, layout="constrained", facecolor=paper.ground)
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
+    axes.set_facecolor(paper.ground)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color("#9ca3af")
-    axes.tick_params(colors=_INK, labelsize=8.5)
-    axes.grid(color=_GRID, linewidth=0.7)
+    axes.tick_params(colors=paper.ink, labelsize=8.5)
+    axes.grid(color=paper.grid, linewidth=0.7)
     axes.set_axisbelow(True)
     return figure, axes
 

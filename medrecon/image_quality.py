@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.ndimage import binary_erosion, distance_transform_edt, map_coordinates
-from scipy.signal.windows import tukey
 
 from medrecon.errors import InputError
 
@@ -91,6 +90,8 @@ def edge(array: np.ndarray, distance: np.ndarray, spacing: Sequence[float]) -> E
     Values are averaged in bins of a quarter of a pixel, made a line spread by differences, tapered at its ends, and
     transformed. The border is known to about half a pixel, so curves are to be compared, not taken as absolute.
     """
+    from scipy.signal.windows import tukey
+
     pixel = min(spacing[1:])
     reach, width = _REACH * pixel, pixel / _BINS
     edges = np.arange(-reach, reach + width / 2, width)
