@@ -74,7 +74,8 @@ bench: $(VENV)/.oracles
 	$(BIN)/python tests/bench/bench_projector.py
 
 results: $(VENV)/.package
-	$(BIN)/python tests/bench/render_results.py docs/results.md docs/results/ct-sparse.jsonl docs/results/ct-other.jsonl
+	$(BIN)/python tests/bench/render_results.py docs/results.md docs/results/ct-sparse.jsonl docs/results/ct-other.jsonl \
+		docs/results/seismic.jsonl
 
 figures: $(VENV)/.package
 	for script in docs/make_*.py; do $(BIN)/python $$script || exit 1; done

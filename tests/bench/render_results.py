@@ -1,6 +1,7 @@
-"""Turn the JSON lines of `quality_ct.py` into the tables of docs/results.md.
+"""Turn the JSON lines of `quality_ct.py` and `quality_seismic.py` into the tables of docs/results.md.
 
-    python tests/bench/render_results.py docs/results.md docs/results/ct-sparse.jsonl docs/results/ct-other.jsonl
+    python tests/bench/render_results.py docs/results.md docs/results/ct-sparse.jsonl docs/results/ct-other.jsonl \\
+        docs/results/seismic.jsonl
 
 Every figure is the mean over cases, with the standard deviation over cases behind it; the gain is over total variation
 on the same case.
@@ -70,6 +71,25 @@ def render_objects(path: Path) -> str:
     return "\n".join(lines)
 
 
+def render_traces(path: Path) -> str:
+    """One row per survey and kind of holes: signal to noise of all and of the missing traces, the best one bold."""
+    cases = defaultdict(lambda: defaultdict(list))
+    for line in path.read_text().splitlines():
+        record = json.loads(line)
+        cases[record["survey"], record["holes"], record["share"]][record["method"]].append(record)
+    methods = list(dict.fromkeys(method for found in cases.values() for method in found))
+    lines = ["", f"| survey | holes | {' | '.join(methods)} |", "|---|---|" + "---|" * len(methods)]
+    for (survey, holes, share), found in cases.items():
+        means = {
+            m: [np.mean([r[f"snr_{part}"] for r in rows]) for part in ("all", "missing")] for m, rows in found.items()
+        }
+        best = max(means, key=lambda method: means[method][1])
+        cells = [f"{means[m][0]:.1f} / {means[m][1]:.1f}" if m in means else "" for m in methods]
+        cells = [f"**{cell}**" if m == best else cell for m, cell in zip(methods, cells, strict=True)]
+        lines.append(f"| {survey} | {holes}, {share:.0%} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def insert(page: Path, name: str, tables: str) -> None:
     """Put the tables between the marks of a page."""
     before, rest = page.read_text().split(f"<!-- {name} -->")
@@ -78,6 +98,7 @@ def insert(page: Path, name: str, tables: str) -> None:
 
 
 if __name__ == "__main__":
-    page, patients, others = (Path(name) for name in sys.argv[1:])
+    page, patients, others, traces = (Path(name) for name in sys.argv[1:])
     insert(page, "tables", render([patients]))
     insert(page, "objects", render_objects(others))
+    insert(page, "traces", render_traces(traces))
