@@ -14,7 +14,7 @@ DEMO_OUT ?= demo-output
 # Tests are spread over as many processes as there are cores, with one thread each.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 
-.PHONY: help install oracles demo test test-slow lint typecheck notebooks bench results figures clean
+.PHONY: help install oracles window demo test test-slow lint typecheck notebooks bench results figures clean
 
 help:
 	@echo "make demo       simulate, reconstruct and judge a bundled scan; results in $(DEMO_OUT)/"
@@ -24,7 +24,7 @@ help:
 	@echo "make notebooks  run the notebooks on small data"
 	@echo "make bench      timings against other codes (installs them)"
 	@echo "make results    the tables of docs/results.md from the recorded runs"
-	@echo "make figures    the pictures of docs/"
+	@echo "make figures    the pictures of docs/ (installs napari and Qt; takes a screen, or Xvfb)"
 
 # --- environment: one stamp for the package, one for the tools ---------------------------------------------
 $(VENV)/.package: pyproject.toml constraints.txt
@@ -43,9 +43,15 @@ $(VENV)/.oracles: $(VENV)/.tools
 	$(PIP) install --quiet --constraint constraints.txt --group oracle
 	@touch $@
 
+$(VENV)/.window: $(VENV)/.tools
+	$(PIP) install --quiet --constraint constraints.txt --group window
+	@touch $@
+
 install: $(VENV)/.tools
 
 oracles: $(VENV)/.oracles
+
+window: $(VENV)/.window
 
 # --- what people run ---------------------------------------------------------------------------------------
 demo: $(VENV)/.package
@@ -74,10 +80,9 @@ bench: $(VENV)/.oracles
 	$(BIN)/python tests/bench/bench_projector.py
 
 results: $(VENV)/.package
-	$(BIN)/python tests/bench/render_results.py docs/results.md docs/results/ct-sparse.jsonl docs/results/ct-other.jsonl \
-		docs/results/seismic.jsonl
+	$(BIN)/python tests/bench/render_results.py docs/results.md
 
-figures: $(VENV)/.package
+figures: $(VENV)/.window
 	for script in docs/make_*.py; do $(BIN)/python $$script || exit 1; done
 
 clean:

@@ -498,7 +498,9 @@ class _Run:
                     stats=dict(state.stats),
                     volume=lambda x=state.estimate: self.volume(x),  # type: ignore[misc]
                 )
+                asked = time.perf_counter()
                 if self.callback(report) is False:
                     self.stopped.append(True)
                     break
+                began += time.perf_counter() - asked  # a pause is no part of the pace
         return state

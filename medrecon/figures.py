@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 COLOURS = {"truth": "#6b7280", "baseline": "#d97706", "result": "#2563eb", "spread": "#7c3aed"}
 PLANES = ("axial", "coronal", "sagittal")
 _LETTERS = {"axial": ("A", "P", "R", "L"), "coronal": ("S", "I", "R", "L"), "sagittal": ("S", "I", "A", "P")}
-_INK, _GRID = "#1f2937", "#e5e7eb"
+_SHARES = (99.8, 99.0, 96.0, 90.0)  # per cent of the values between black and white
 
 
 @dataclass(frozen=True)
@@ -39,28 +39,48 @@ class Window:
         """A window as radiologists write it: width and level."""
         return cls(name, level - width / 2, level + width / 2)
 
+    @property
+    def width(self) -> float:
+        """From black to white."""
+        return self.high - self.low
+
+    @property
+    def level(self) -> float:
+        """Middle grey."""
+        return (self.low + self.high) / 2
+
+    def dragged(self, right: float, down: float) -> Window:
+        """The window after a drag, in shares of the picture's size: right widens, up brightens, as in DICOM viewers.
+
+        A full width to the right makes the window ``e^2`` times as wide; a full height moves it by twice its width.
+        """
+        return Window.centred("by hand", self.width * float(np.exp(2 * right)), self.level + 2 * self.width * down)
+
 
 HU_WINDOWS = {
     "soft tissue": Window.centred("soft tissue", 400, 40),
     "mediastinum": Window.centred("mediastinum", 350, 40),
+    "abdomen": Window.centred("abdomen", 350, 40),
     "lung": Window.centred("lung", 1400, -500),
     "bone": Window.centred("bone", 1000, 400),
     "brain": Window.centred("brain", 100, 50),
 }
-"""Presets in HU: W 400 L 40, W 350 L 40, W 1400 L -500, W 1000 L 400, W 100 L 50."""
+"""Presets in HU: W 400 L 40, twice W 350 L 40, W 1400 L -500, W 1000 L 400, W 100 L 50."""
 
 
 def windows_for(volume: Volume) -> list[Window]:
     """The presets worth showing for this volume, the most telling first.
 
     CT: chest presets where a fair part of the body is lung, head presets where the body is small, else general ones.
-    Other quantities: the range from the 0.5th to the 99.5th percentile, and its darker half.
+    Other quantities: the range from the 0.5th to the 99.5th percentile, and its darker half; for amplitudes, which
+    swing about zero, a range and a narrower one that are symmetric.
     """
     values = volume.array
+    if volume.quantity == "amplitude":
+        return [percentile_window(volume, 99.0, "full range"), percentile_window(volume, 95.0, "weak events")]
     if volume.quantity != "HU":
-        low, high = (float(v) for v in np.percentile(values, (0.5, 99.5)))
-        high = high if high > low else low + 1.0
-        return [Window("full range", low, high), Window("dark half", low, (low + high) / 2)]
+        full = percentile_window(volume, 99.0, "full range")
+        return [full, Window("dark half", full.low, full.level)]
     body = body_mask(volume)
     lung = float(np.mean((values[body] > -950) & (values[body] < -600))) if body.any() else 0.0
     width = max(
@@ -73,6 +93,39 @@ def windows_for(volume: Volume) -> list[Window]:
     else:
         names = ["soft tissue", "bone", "lung"]
     return [HU_WINDOWS[name] for name in names]
+
+
+def percentile_window(volume: Volume, share: float, name: str = "") -> Window:
+    """The range of the middle ``share`` per cent of the finite values; symmetric about zero for amplitudes."""
+    values, tail = volume.array[np.isfinite(volume.array)], (100 - share) / 2
+    if not values.size:
+        return Window(name or f"{share:g} %", 0.0, 1.0)
+    if volume.quantity == "amplitude":
+        high = float(np.percentile(np.abs(values), share)) or 1.0
+        return Window(name or f"{share:g} %", -high, high)
+    low, high = (float(v) for v in np.percentile(values, (tail, 100 - tail)))
+    return Window(name or f"{share:g} %", low, high if high > low else low + 1.0)
+
+
+def presets_of(volume: Volume) -> list[Window]:
+    """Every window worth offering: those of radiology for HU, percentiles for the rest."""
+    if volume.quantity == "HU":
+        return list(HU_WINDOWS.values())
+    return [percentile_window(volume, share) for share in _SHARES]
+
+
+def automatic_gain(sections: np.ndarray, samples: int = 50) -> np.ndarray:
+    """Amplitudes over their root mean square in a window of ``samples`` along time, zero where nothing is recorded.
+
+    For looking only: reflections of all depths are equally strong after it, and amplitudes mean nothing any more.
+    ``sections`` are ``(row, time, column)``. Reference: Yilmaz, Seismic Data Analysis (2001), section 1.4.
+    """
+    from scipy.ndimage import uniform_filter1d
+
+    power = uniform_filter1d(np.square(sections, dtype=np.float64), min(samples, sections.shape[1]), axis=1)
+    loudness = np.sqrt(np.maximum(power, 0.0))
+    heard = loudness > 1e-6 * loudness.max(initial=0.0)
+    return np.divide(sections, loudness, out=np.zeros(sections.shape), where=heard).astype(np.float32)
 
 
 def body_mask(volume: Volume) -> np.ndarray:
@@ -185,6 +238,18 @@ def colour_bar_png(kind: str) -> bytes:
 
 # --- plots -----------------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
+class Paper:
+    """What a plot is drawn on and with."""
+
+    ground: str
+    ink: str
+    grid: str
+
+
+WHITE, DARK = Paper("#ffffff", "#1f2937", "#e5e7eb"), Paper("#262930", "#d1d5db", "#41454d")
+
+
+@dataclass(frozen=True)
 class Curve:
     """One line of a plot."""
 
@@ -203,38 +268,42 @@ def plot_png(
     logarithmic: bool = False,
     reference: tuple[float, str] | None = None,
     size: tuple[float, float] = (7.2, 3.0),
+    paper: Paper = WHITE,
 ) -> bytes:
     """Curves on one pair of axes; ``reference`` = (value, name) is a dotted horizontal line."""
-    figure, axes = _axes(size)
+    figure, axes = _axes(size, paper)
     if reference is not None:
-        axes.axhline(reference[0], color=_INK, linewidth=0.9, linestyle=":")
-        axes.annotate(reference[1], (1.0, reference[0]), xycoords=("axes fraction", "data"), fontsize=8, color=_INK,
-                      ha="right", va="bottom", xytext=(-3, 2), textcoords="offset points")  # fmt: skip
+        axes.axhline(reference[0], color=paper.ink, linewidth=0.9, linestyle=":")
+        axes.annotate(reference[1], (1.0, reference[0]), xycoords=("axes fraction", "data"), fontsize=8,
+                      color=paper.ink, ha="right", va="bottom", xytext=(-3, 2), textcoords="offset points")  # fmt: skip
     for curve in curves:
         marker = "o" if len(curve.x) < 40 else None
         axes.plot(curve.x, curve.y, color=curve.colour, linewidth=1.6, linestyle="--" if curve.dashed else "-",
                   marker=marker, markersize=3, label=curve.name)  # fmt: skip
     if logarithmic:
         _logarithmic(axes, [value for curve in curves for value in curve.y])
-    axes.set_xlabel(x_label)
-    axes.set_ylabel(y_label)
+    axes.set_xlabel(x_label, color=paper.ink)
+    axes.set_ylabel(y_label, color=paper.ink)
     axes.margins(x=0.01)
     if len(curves) > 1:
-        figure.legend(loc="outside upper right", ncols=min(len(curves), 4), frameon=False, fontsize=8.5)
+        figure.legend(
+            loc="outside upper right", ncols=min(len(curves), 4), frameon=False, fontsize=8.5, labelcolor=paper.ink
+        )
     return save(figure)
 
 
-def _axes(size: tuple[float, float]) -> tuple[Figure, Axes]:
+def _axes(size: tuple[float, float], paper: Paper) -> tuple[Figure, Axes]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=size, dpi=150, layout="constrained")
+    figure = Figure(figsize=size, dpi=150, layout="constrained", facecolor=paper.ground)
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
+    axes.set_facecolor(paper.ground)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color("#9ca3af")
-    axes.tick_params(colors=_INK, labelsize=8.5)
-    axes.grid(color=_GRID, linewidth=0.7)
+    axes.tick_params(colors=paper.ink, labelsize=8.5)
+    axes.grid(color=paper.grid, linewidth=0.7)
     axes.set_axisbelow(True)
     return figure, axes
 

@@ -1,4 +1,4 @@
-"""What a medical physicist measures on a volume: regions of tissue, sharpness at an edge, the spectrum of the noise.
+"""What a medical physicist measures on a volume: regions, lines, sharpness at an edge, the spectrum of the noise.
 
 Everything takes arrays ``(z, y, x)`` and works slice by slice, because slices are what is read.
 
@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import binary_erosion, distance_transform_edt
-from scipy.signal.windows import tukey
+from scipy.ndimage import binary_erosion, distance_transform_edt, map_coordinates
+
+from medrecon.errors import InputError
 
 TISSUES = {"lung": (-950.0, -600.0), "fat": (-150.0, -50.0), "soft tissue": (0.0, 100.0), "bone": (250.0, 2500.0)}
 """Ranges of Hounsfield units that stand for a tissue."""
@@ -89,6 +90,8 @@ def edge(array: np.ndarray, distance: np.ndarray, spacing: Sequence[float]) -> E
     Values are averaged in bins of a quarter of a pixel, made a line spread by differences, tapered at its ends, and
     transformed. The border is known to about half a pixel, so curves are to be compared, not taken as absolute.
     """
+    from scipy.signal.windows import tukey
+
     pixel = min(spacing[1:])
     reach, width = _REACH * pixel, pixel / _BINS
     edges = np.arange(-reach, reach + width / 2, width)
@@ -152,3 +155,109 @@ def _without_plane(patch: np.ndarray) -> np.ndarray:
     basis = np.stack([np.ones(patch.size), y.ravel(), x.ravel()], axis=1)
     coefficients, *_ = np.linalg.lstsq(basis, patch.ravel(), rcond=None)
     return patch - (basis @ coefficients).reshape(patch.shape)
+
+
+# --- what a person points at -----------------------------------------------------------------------------------
+def line_profile(array: np.ndarray, path: np.ndarray, spacing: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    """Values along a path of straight pieces, two a voxel, by linear interpolation.
+
+    Parameters
+    ----------
+    path
+        Corners ``(n, 3)`` as voxel indices ``(z, y, x)``; fractions lie between voxels.
+    spacing
+        Voxel size along ``(z, y, x)``, mm.
+
+    Returns
+    -------
+    tuple
+        Distance from the first corner, mm, and values; nan outside the array.
+
+    Raises
+    ------
+    InputError
+        The path has no length.
+    """
+    corners = np.asarray(path, dtype=float)
+    pieces = np.linalg.norm(np.diff(corners, axis=0) * np.asarray(spacing, dtype=float), axis=1)
+    reached = np.concatenate([[0.0], np.cumsum(pieces)])
+    if not reached[-1] > 0:
+        raise InputError("a line needs two different ends", found=corners.tolist())
+    count = int(np.ceil(2 * reached[-1] / min(spacing))) + 1
+    distance = np.linspace(0.0, reached[-1], count)
+    points = [np.interp(distance, reached, corners[:, axis]) for axis in range(3)]
+    values = map_coordinates(array.astype(np.float32, copy=False), points, order=1, cval=np.nan)
+    return distance, values
+
+
+@dataclass(frozen=True)
+class RegionStatistics:
+    """Of the pixels whose centres lie in a region of a plane: ``area`` in mm^2, the rest in the unit of the values."""
+
+    pixels: int
+    area: float
+    mean: float
+    deviation: float
+    median: float
+    lowest: float
+    highest: float
+
+
+def region_statistics(
+    array: np.ndarray, outline: np.ndarray, spacing: Sequence[float], *, ellipse: bool = False
+) -> RegionStatistics:
+    """Statistics inside an outline drawn in one plane of a volume.
+
+    Parameters
+    ----------
+    outline
+        Corners ``(n, 3)`` as voxel indices. They lie in the plane of the axis along which they vary least.
+    spacing
+        Voxel size along ``(z, y, x)``, mm.
+    ellipse
+        The four corners are those of the box around an ellipse.
+
+    Raises
+    ------
+    InputError
+        The plane lies outside of the array, or no centre of a pixel lies inside.
+    """
+    corners = np.asarray(outline, dtype=float)
+    axis = int(np.argmin(np.ptp(corners, axis=0)))
+    index, across = round(float(corners[:, axis].mean())), [a for a in range(3) if a != axis]
+    if not 0 <= index < array.shape[axis]:
+        raise InputError("the region lies outside of the volume", found=index, expected=f"0 to {array.shape[axis] - 1}")
+    plane = array.take(index, axis)
+    inside = (_in_ellipse if ellipse else _in_polygon)(plane.shape, corners[:, across])
+    values = plane[inside].astype(np.float64)
+    if not values.size:
+        raise InputError("the region holds no pixel of the volume", hint="Draw a larger one.")
+    area = values.size * spacing[across[0]] * spacing[across[1]]
+    return RegionStatistics(
+        values.size, area, float(values.mean()), float(values.std()), float(np.median(values)), float(values.min()),
+        float(values.max()),
+    )  # fmt: skip
+
+
+def _in_polygon(shape: tuple[int, ...], corners: np.ndarray) -> np.ndarray:
+    from matplotlib.path import Path
+
+    centres = np.stack(np.indices(shape), axis=-1).reshape(-1, 2)
+    return Path(corners).contains_points(centres).reshape(shape)
+
+
+def _in_ellipse(shape: tuple[int, ...], box: np.ndarray) -> np.ndarray:
+    """Inside the ellipse that touches the sides of a box with corners in their order around it."""
+    offset = np.stack(np.indices(shape), axis=-1) - box.mean(axis=0)
+    halves = (box[1] - box[0]) / 2, (box[3] - box[0]) / 2
+    return sum(((offset @ half) / max(float(half @ half), 1e-12)) ** 2 for half in halves) <= 1  # type: ignore[return-value]
+
+
+def slice_steps(array: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """Mean absolute step from each slice to the next, over the voxels that lie inside in both; 0 where there are none.
+
+    A prior that sees one slice at a time can flicker along z: the steps are then larger than those of the truth.
+    """
+    both = inside[1:] & inside[:-1]
+    count = np.maximum(both.sum(axis=(1, 2)), 1)
+    return (np.abs(np.diff(array.astype(np.float32, copy=False), axis=0)) * both).sum(axis=(1, 2)) / count

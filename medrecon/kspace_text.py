@@ -68,7 +68,11 @@ def missing_parts(kspace: KSpace) -> list[str]:
     """What the measurement lacks, each with its consequence; empty where nothing does."""
     found = []
     if kspace.noise_covariance is None:
-        found.append("noise scan or level: residuals are given relative to the data, not to the noise")
+        axis = kspace.readout_axis
+        if axis is not None and kspace.data.shape[1 + axis] > kspace.volume_geometry.shape[axis]:
+            found.append("noise scan: its level is taken from the empty edges of the oversampled readout")
+        else:
+            found.append("noise scan: the outermost samples of k-space are taken for noise")
     if kspace.trajectory is None and kspace.maps is None:
         widths = [calibration_block(kspace)[a] for a in kspace.encoded]
         if min(widths) < 1:

@@ -168,7 +168,7 @@ def compare_volumes(
         Other grids, unrelated quantities, an empty mask, a truth without any tissue.
     """
     truth = truth.as_orientation("LPS")
-    array = _on_grid(recon, truth.geometry, "the reconstruction").to_quantity(truth.quantity).array
+    array = on_grid(recon, truth.geometry, "the reconstruction").to_quantity(truth.quantity).array
     selected = _as_mask(mask, truth.geometry)
     chosen_range, origin = default_data_range(truth) if data_range is None else (float(data_range), "given")
     _check_range(chosen_range)
@@ -201,12 +201,21 @@ def compare_volumes(
     }
 
 
-def _on_grid(volume: Volume, grid: Geometry, what: str) -> Volume:
-    """The volume on the same grid, by permutation and flips alone. Raises InputError if that is not enough."""
+def difference(volume: Volume, reference: Volume) -> Volume:
+    """``volume - reference`` on the grid and in the quantity of ``reference``.
+
+    Raises InputError where the grids differ by more than the order of their axes, and for unrelated quantities.
+    """
+    array = on_grid(volume, reference.geometry, "the volume", "the other one").to_quantity(reference.quantity).array
+    return reference.with_array(array.astype(np.float32) - reference.array.astype(np.float32))
+
+
+def on_grid(volume: Volume, grid: Geometry, what: str, other: str = "the truth") -> Volume:
+    """The volume on this grid, by permutation and flips of its axes alone. Raises InputError if that is not enough."""
     turned = volume if volume.geometry.almost_equal(grid) else volume.as_orientation(grid.orientation)
     if not turned.geometry.almost_equal(grid):
         raise InputError(
-            f"{what} and the truth are on different grids",
+            f"{what} and {other} are on different grids",
             found=_described(volume.geometry),
             expected=_described(grid),
             hint="Resample one onto the other first, or reconstruct with --like TRUTH.",
@@ -224,7 +233,7 @@ def _described(geometry: Geometry) -> str:
 def _as_mask(mask: np.ndarray | Volume | None, grid: Geometry) -> np.ndarray | None:
     if mask is None:
         return None
-    array = _on_grid(mask, grid, "the mask").array if isinstance(mask, Volume) else np.asarray(mask)
+    array = on_grid(mask, grid, "the mask").array if isinstance(mask, Volume) else np.asarray(mask)
     if array.shape != grid.shape:
         raise InputError("the mask has another shape", found=array.shape, expected=grid.shape)
     selected = array != 0

@@ -12,7 +12,7 @@ from medrecon.data.kspace import KSpace
 from medrecon.data.volume import Geometry
 from medrecon.errors import InputError, UsageError
 from medrecon.physics.mri.calibration import absorb_phase, espirit, low_resolution_maps
-from medrecon.physics.mri.coils import compression_matrix, mixed, whitening_matrix
+from medrecon.physics.mri.coils import compression_matrix, edge_covariance, mixed, periphery_level, whitening_matrix
 from medrecon.physics.mri.fourier import central, centred_fft, centred_ifft, cropped, embedded
 from medrecon.physics.mri.masks import calibration_widths
 from medrecon.physics.mri.nonuniform import NonCartesianSense
@@ -34,7 +34,8 @@ class Measurement:
 
     ``data`` is ``(coils, z, y, x)``, or ``(coils, slices, spokes, samples)`` with a trajectory; ``amplitude`` like the
     mask, 0 where nothing was measured and else the root of the averages; ``level`` the standard deviation of the real
-    part of a sample measured once, 0 where it is not known.
+    part of a sample measured once (without a noise scan, what the edges of an oversampled readout or the outermost
+    samples tell), 0 where it is not known.
     """
 
     data: Tensor
@@ -60,21 +61,22 @@ def measurement_of(kspace: KSpace, *, coils: int = 0) -> Measurement:
     if not bool((data != 0).any()):
         raise InputError("the k-space holds zeros alone")
     separate = None if kspace.calibration is None else torch.from_numpy(kspace.calibration.astype(np.complex64))
-    level = 0.0
-    if kspace.noise_covariance is not None:
+    level, mask = 0.0, _mask_of(kspace)
+    amplitude = mask.to(torch.float32)
+    if kspace.averages is not None:
+        counts = torch.from_numpy(np.asarray(kspace.averages, dtype=np.float32))
+        amplitude = amplitude * counts.clamp_min(0).sqrt()
+    if kspace.noise_covariance is None:
+        level = _estimated_level(kspace, data, amplitude**2)
+    else:
         covariance = torch.from_numpy(np.asarray(kspace.noise_covariance))
         if tuple(covariance.shape) != (len(data), len(data)):
             raise InputError("the noise covariance is of other coils", found=tuple(covariance.shape))
         matrix, level = whitening_matrix(covariance)
         data, separate = mixed(matrix, data), None if separate is None else mixed(matrix, separate)
-    mask = _mask_of(kspace)
     if 0 < coils < len(data):
         matrix = compression_matrix(data if separate is None else separate, coils)
         data, separate = mixed(matrix, data), None if separate is None else mixed(matrix, separate)
-    amplitude = mask.to(torch.float32)
-    if kspace.averages is not None:
-        counts = torch.from_numpy(np.asarray(kspace.averages, dtype=np.float32))
-        amplitude = amplitude * counts.clamp_min(0).sqrt()
     z, y, x = kspace.matrix or kspace.data.shape[1:]
     sizes = int(z), int(y), int(x)
     trajectory = None if kspace.trajectory is None else torch.from_numpy(kspace.trajectory)
@@ -236,6 +238,21 @@ def _given_maps(kspace: KSpace, found: Measurement) -> Tensor:
     length = torch.linalg.vector_norm(maps, dim=1, keepdim=True)
     maps = torch.where(length > 0, maps / length.clamp_min(1e-30), maps)
     return absorb_phase(maps, found.calibration, found.matrix, found.encoded)
+
+
+def _estimated_level(kspace: KSpace, data: Tensor, counts: Tensor) -> float:
+    """Noise of a sample, all coils together: of the empty edges of an oversampled readout, or of outermost samples.
+
+    Coils are not whitened by it: an estimate changes no sample.
+    """
+    if kspace.trajectory is not None:
+        return 0.0
+    axis = kspace.readout_axis
+    if axis is not None:
+        covariance = edge_covariance(data, counts, axis, kspace.volume_geometry.shape[axis])
+        if covariance is not None:
+            return float(covariance.diagonal().real.mean().sqrt())
+    return periphery_level(data, counts, kspace.encoded)
 
 
 def _mask_of(kspace: KSpace) -> Tensor:

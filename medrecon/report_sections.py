@@ -13,6 +13,7 @@ import numpy as np
 from medrecon import figures
 from medrecon.data.volume import Volume
 from medrecon.figures import COLOURS, PLANES, Curve, View
+from medrecon.image_quality import slice_steps
 
 if TYPE_CHECKING:
     from medrecon.report import ReportData
@@ -99,11 +100,9 @@ def flicker(data: ReportData, volumes: Mapping[str, Volume], view: View) -> str:
             cells.append(figure(labels[name], shown, plane, size, kind="strip", letters=False))
         parts.append(f'<h3>{plane} strips</h3><div class="row" style="--columns:{len(cells)}">{"".join(cells)}</div>')
     mask = figures.body_mask(volumes.get("truth", volumes["result"]))
-    both = mask[1:] & mask[:-1]
-    count = np.maximum(both.sum(axis=(1, 2)), 1)
     curves = []
     for name, volume in volumes.items():
-        steps = (np.abs(np.diff(volume.array, axis=0)) * both).sum(axis=(1, 2)) / count
+        steps = slice_steps(volume.array, mask)
         curves.append(Curve(labels[name], np.arange(steps.size) + 0.5, steps, COLOURS[name], dashed=name == "truth"))
     picture = figures.plot_png(
         curves, x_label="slice", y_label=f"mean |step along z|, {data.volume.quantity}", size=_PLOT

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
+from medrecon.errors import UsageError
 from medrecon.registry import Registry
 
 schedules: Registry = Registry("schedule")
+
+
+def check_levels(sigma_max: float, sigma_min: float) -> None:
+    """Raise UsageError unless noise levels fall, to something above zero."""
+    if not sigma_max >= sigma_min > 0:
+        raise UsageError("noise levels must fall", found=(sigma_max, sigma_min))
 
 
 @schedules.register("log")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -23,6 +24,12 @@ def _program(name: str) -> bool:
     return shutil.which(name) is not None
 
 
+def _window(_: str) -> bool:
+    """Whether napari could open a window here: then the runners have to be here too."""
+    screen = bool(os.environ.get("DISPLAY")) or _program("Xvfb")
+    return screen and _importable("napari") and any(_importable(name) for name in ("PyQt6", "PySide6"))
+
+
 def _cuda(_: str) -> bool:
     import torch
 
@@ -35,6 +42,7 @@ _NEEDS: list[tuple[str, Callable[[str], bool]]] = [
     (r"No module named '([\w.]+)'", _importable),
     (r"real data (\S+)", _real_data),
     (r"program ([\w.-]+) is not installed", _program),
+    (r"a window needs the test runner (\w+)", _window),
     (r"(CUDA)", _cuda),
 ]
 

@@ -75,7 +75,10 @@ def test_constraints_pin_what_is_needed_and_fit_the_bounds() -> None:
     pins = {Requirement(line).name.lower(): Requirement(line) for line in lines}
     assert str(pins["torch"].specifier) == "==2.13.0"
     groups = PROJECT["dependency-groups"]
-    needed = [Requirement(line) for line in (*PROJECT["project"]["dependencies"], *groups["dev"], *groups["oracle"])]
+    needed = [
+        Requirement(line)
+        for line in (*PROJECT["project"]["dependencies"], *groups["dev"], *groups["oracle"], *groups["window"])
+    ]
     for requirement in needed:
         (pin,) = pins[requirement.name.lower()].specifier
         assert pin.operator == "==", requirement.name

@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from medrecon.image_quality import edge, noise_power, signed_distance, tissue_regions
+from medrecon.errors import InputError
+from medrecon.image_quality import (
+    edge,
+    line_profile,
+    noise_power,
+    region_statistics,
+    signed_distance,
+    slice_steps,
+    tissue_regions,
+)
 
 SPACING = (3.0, 1.0, 1.0)
 
@@ -66,3 +75,66 @@ def test_tissues_keep_away_from_borders():
     found = tissue_regions(volume)
     assert set(found) == {"lung", "soft tissue"}
     assert found["lung"].sum() == 4 * 10 * 10 and not found["soft tissue"][:, 5].any()
+
+
+# --- what a person points at -------------------------------------------------------------------------------------
+def test_a_line_reads_a_ramp_exactly_in_millimetres():
+    z, y, x = np.indices((4, 20, 30), dtype=float)
+    ramp = 5 * z + 2 * y - x
+    spacing = (3.0, 2.0, 0.5)
+    distance, values = line_profile(ramp, np.array([[1, 2, 3], [1, 10, 3], [1, 10, 23]]), spacing)
+    assert distance[-1] == pytest.approx(8 * 2.0 + 20 * 0.5)
+    at = np.interp([0, 16, 26], distance, values)
+    assert at == pytest.approx([5 + 4 - 3, 5 + 20 - 3, 5 + 20 - 23], abs=1e-5)
+    assert np.diff(distance).max() <= 0.25 + 1e-9
+
+
+def test_a_line_that_leaves_the_volume_reads_nothing_there():
+    distance, values = line_profile(np.ones((2, 8, 8)), np.array([[0, 4, 4], [0, 4, 14]]), (1.0, 1.0, 1.0))
+    assert np.isfinite(values[distance <= 3]).all() and np.isnan(values[distance > 3.01]).all()
+    with pytest.raises(InputError, match="two different ends"):
+        line_profile(np.ones((2, 8, 8)), np.array([[0, 4, 4], [0, 4, 4]]), (1.0, 1.0, 1.0))
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_statistics_of_a_rectangle_in_any_plane(axis: int):
+    volume = np.moveaxis(np.random.default_rng(0).normal(40, 9, (6, 24, 20)), 0, axis)
+    corners = np.array([[2, 2.5, 3.5], [2, 2.5, 9.5], [2, 12.5, 9.5], [2, 12.5, 3.5]])
+    corners = np.insert(corners[:, 1:], axis, corners[:, 0], axis=1)
+    found = region_statistics(volume, corners, (3.0, 2.0, 0.5))
+    inside = volume.take(2, axis)[3:13, 4:10]
+    assert found.pixels == 60
+    assert found.area == pytest.approx(60 * 3.0 / (3.0, 2.0, 0.5)[axis])
+    assert (found.mean, found.deviation) == pytest.approx((inside.mean(), inside.std()))
+    assert (found.median, found.lowest, found.highest) == (np.median(inside), inside.min(), inside.max())
+
+
+def test_statistics_of_an_ellipse_turned_by_an_angle():
+    """The area of an ellipse is pi a b, and what lies in the corners of its box does not count."""
+    turn = np.array([[np.cos(0.5), -np.sin(0.5)], [np.sin(0.5), np.cos(0.5)]])
+    box = np.array([[-20, -10], [20, -10], [20, 10], [-20, 10]]) @ turn.T + 40
+    outline = np.insert(box, 0, 1.0, axis=1)
+    y, x = (np.indices((80, 80)) - 40.0).reshape(2, -1)
+    along, across = turn.T @ np.stack([y, x])
+    volume = np.where((along / 20) ** 2 + (across / 10) ** 2 <= 1, 7.0, 1000.0).reshape(80, 80)
+    found = region_statistics(np.stack([volume] * 3), outline, (1.0, 1.0, 1.0), ellipse=True)
+    assert found.area == pytest.approx(np.pi * 20 * 10, rel=0.02)
+    assert found.highest == 7.0
+
+
+def test_a_region_must_lie_in_the_volume_and_hold_a_pixel():
+    outline = np.array([[1, 2.1, 2.1], [1, 2.1, 2.4], [1, 2.4, 2.4]])
+    with pytest.raises(InputError, match="no pixel"):
+        region_statistics(np.zeros((3, 8, 8)), outline, (1.0, 1.0, 1.0))
+    with pytest.raises(InputError, match="outside"):
+        region_statistics(np.zeros((3, 8, 8)), outline + np.array([4, 0, 0]), (1.0, 1.0, 1.0))
+
+
+def test_steps_between_slices_count_inside_alone():
+    volume = np.zeros((4, 6, 6))
+    volume[2:, :3] = 10.0
+    volume[1::2, 5] = 1e6
+    inside = np.zeros(volume.shape, bool)
+    inside[:, :4] = True
+    assert slice_steps(volume, inside) == pytest.approx([0, 10 * 3 / 4, 0])
+    assert slice_steps(volume, np.zeros_like(inside)) == pytest.approx([0, 0, 0])

@@ -10,7 +10,17 @@ import pytest
 import file_examples as examples
 from medrecon.data.volume import Geometry, Volume
 from medrecon.errors import InputError
-from medrecon.metrics import PLANES, compare_volumes, nmse, psnr, rmse, slices_with_tissue, ssim, z_roughness
+from medrecon.metrics import (
+    PLANES,
+    compare_volumes,
+    difference,
+    nmse,
+    psnr,
+    rmse,
+    slices_with_tissue,
+    ssim,
+    z_roughness,
+)
 
 
 def body(shape: tuple[int, int, int] = (20, 24, 28), spacing: tuple[float, float, float] = (2.5, 1.2, 1.1)) -> Volume:
@@ -216,3 +226,15 @@ def test_inputs_are_not_changed():
     compare_volumes(recon, truth, truth.array > 0)
     np.testing.assert_array_equal(truth.array, before[0])
     np.testing.assert_array_equal(recon.array, before[1])
+
+
+def test_difference_is_taken_on_the_grid_of_the_reference():
+    reference = body()
+    moved = reference.with_array(reference.array + 5).as_orientation("SPR")
+    found = difference(moved, reference)
+    assert found.geometry.almost_equal(reference.geometry) and found.quantity == "HU"
+    np.testing.assert_allclose(found.array, 5, atol=1e-3)
+    np.testing.assert_allclose(difference(reference.to_quantity("1/mm"), reference).array, 0, atol=0.01)
+    other = Volume(reference.array[:-1], Geometry.from_spacing(reference.array[:-1].shape, reference.geometry.spacing))
+    with pytest.raises(InputError, match="different grids"):
+        difference(other, reference)

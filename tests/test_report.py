@@ -185,6 +185,46 @@ def test_windows_follow_the_body() -> None:
     assert figures.windows_for(other)[0].name == "full range"
 
 
+def test_windows_of_amplitudes_are_symmetric_and_of_others_percentiles() -> None:
+    values = np.linspace(-1, 3, 4001, dtype=np.float32).reshape(1, 4001, 1)
+    grid = Geometry.from_spacing(values.shape, (1.0, 1.0, 1.0))
+    for window in [
+        *figures.windows_for(Volume(values, grid, "amplitude")),
+        *figures.presets_of(Volume(values, grid, "amplitude")),
+    ]:
+        assert window.level == 0 and window.width > 0
+    middle = figures.percentile_window(Volume(values, grid), 50)
+    assert (middle.low, middle.high) == pytest.approx((0, 2), abs=1e-3)
+    flat = figures.percentile_window(
+        Volume(np.full((1, 4, 1), np.nan, np.float32), Geometry.from_spacing((1, 4, 1), (1, 1, 1))), 99
+    )
+    assert flat.width > 0
+    assert {w.name for w in figures.presets_of(body((4, 8, 8), (1.0, 1.0, 1.0)))} >= {
+        "brain",
+        "lung",
+        "abdomen",
+        "bone",
+        "mediastinum",
+    }
+
+
+def test_a_drag_to_the_right_widens_and_one_upwards_brightens() -> None:
+    window = figures.HU_WINDOWS["abdomen"]
+    wide, bright = window.dragged(0.25, 0.0), window.dragged(0.0, -0.25)
+    assert (wide.width, wide.level) == pytest.approx((350 * np.exp(0.5), 40))
+    assert (bright.width, bright.level) == pytest.approx((350, 40 - 175))
+
+
+def test_automatic_gain_makes_all_depths_equally_strong() -> None:
+    time = np.arange(400)
+    section = (np.sin(time * 0.9) * np.exp(-time / 60))[None, :, None] * np.ones((1, 1, 3))
+    section[:, :, 2] = 0
+    gained = figures.automatic_gain(section, 40)
+    early, late = (np.sqrt(np.mean(gained[0, part, 0] ** 2)) for part in (slice(40, 90), slice(300, 350)))
+    assert early == pytest.approx(late, rel=0.05) and early == pytest.approx(1.0, rel=0.15)
+    assert not gained[:, :, 2].any()
+
+
 def test_body_holds_its_holes() -> None:
     volume = body((4, 64, 64), (5.0, 2.0, 2.0))
     mask = figures.body_mask(volume)

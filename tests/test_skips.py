@@ -29,6 +29,24 @@ def test_only_what_is_missing_excuses_a_skip(reason: str, needed: bool) -> None:
     assert skips.is_needed(reason) is needed
 
 
+@pytest.mark.parametrize(("missing", "needed"), [((), False), (("napari",), True), (("PyQt6", "PySide6"), True)])
+def test_a_missing_test_runner_excuses_only_where_there_is_no_window(
+    monkeypatch: pytest.MonkeyPatch, missing: tuple[str, ...], needed: bool
+) -> None:
+    """Continuous integration with napari, Qt and a screen shall run the window tests, not skip them."""
+    monkeypatch.setenv("DISPLAY", ":99")
+    monkeypatch.setattr(skips, "_importable", lambda name: name not in missing)
+    assert skips.is_needed("a window needs the test runner pytestqt") is needed
+
+
+def test_no_screen_excuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.setattr(skips, "_importable", lambda name: True)
+    monkeypatch.setattr(skips, "_program", lambda name: False)
+    assert skips.is_needed("a window needs the test runner pytestqt")
+    assert skips.is_needed("program Xvfb is not installed")
+
+
 @pytest.mark.parametrize(("strict", "code"), [("1", 1), ("0", 0)])
 def test_a_needless_skip_fails_the_run_only_when_asked(tmp_path: Path, strict: str, code: int) -> None:
     for name in ("conftest.py", "skips.py", "realdata.py"):

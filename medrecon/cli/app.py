@@ -16,6 +16,7 @@ import typer
 
 from medrecon import __version__
 from medrecon.cli import console, demo, files, inspection, recon, rerun, simulate, training, viewing
+from medrecon.cli.failures import said_of
 from medrecon.errors import MedreconError
 
 app = typer.Typer(
@@ -67,20 +68,12 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     try:
         app(arguments, prog_name="medrecon")
     except MedreconError as error:
-        _fail(f"error: {error}", error.exit_code, debug)
+        _fail(said_of(error), error.exit_code, debug)
     except BrokenPipeError:
         sys.stderr.close()  # the reader of stdout went away: nobody is left to tell
         sys.exit(1)
     except Exception as error:  # noqa: BLE001 - the last border before the user
-        if _is_out_of_memory(error):
-            _fail("error: out of memory. Try a coarser grid (--voxel, --shape), and --dry-run before.", 1, debug)
-        text = str(error).strip().split("\n")[0]
-        _fail(
-            f"unexpected {type(error).__name__}: {text}\n"
-            "This is a defect of medrecon; run the same command with --debug and report what it prints.",
-            1,
-            debug,
-        )
+        _fail(said_of(error), 1, debug)
     sys.exit(0)
 
 
@@ -89,12 +82,6 @@ def _fail(message: str, code: int, debug: bool) -> NoReturn:
         traceback.print_exc()
     console.say(f"medrecon: {message}")
     sys.exit(code)
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and ("allocate memory" in str(error) or "out of memory" in str(error))
-    )
 
 
 def _terminate(signum: int, frame: FrameType | None) -> NoReturn:

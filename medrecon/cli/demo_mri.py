@@ -27,7 +27,7 @@ def demo_mri(folder: Path, seed: int, *, overwrite: bool) -> dict[str, object]:
 
     truth_file = folder / "truth.nii.gz"
     check_target(truth_file, overwrite=overwrite)
-    truth = _brain()
+    truth = brain_slices(_SLICES)
     write(truth_file, truth, overwrite=overwrite)
     files, seconds = [truth_file.name], 0.0
     metrics: dict[str, dict[str, float]] = {}
@@ -53,7 +53,7 @@ def demo_mri(folder: Path, seed: int, *, overwrite: bool) -> dict[str, object]:
 _FILES = (("kspace", ".h5"), ("recon", ".nii.gz"), ("comparison", ".png"), ("report", ".html"))
 
 
-def _brain() -> Volume:
+def brain_slices(count: int) -> Volume:
     """Some slices of the bundled average, cut to the brain, in the axes of a scanner."""
     import numpy as np
 
@@ -65,7 +65,7 @@ def _brain() -> Volume:
     low, high = (f(np.argwhere(brain)[:, 1:], axis=0) for f in (np.min, np.max))
     top, left = (max(int(n) - _MARGIN, 0) for n in low)
     bottom, right = (int(n) + 1 + _MARGIN for n in high)
-    array = whole.array[_FIRST : _FIRST + _SLICES, top:bottom, left:right].copy()
+    array = whole.array[_FIRST : _FIRST + count, top:bottom, left:right].copy()
     affine = whole.geometry.affine.copy()
     affine[:3, 3] += affine[:3, :3] @ (left, top, _FIRST)
     return Volume(array, Geometry(array.shape, affine), "a.u.")

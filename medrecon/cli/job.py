@@ -174,7 +174,6 @@ class Job:
         """Reconstruct and write everything; returns the summary of the run."""
         from medrecon.data import Traces, write
         from medrecon.data.atomic import write_bytes
-        from medrecon.mismatch import warnings_of
         from medrecon.report import write_report
 
         config, beside = self.config, Beside(self.output)
@@ -191,25 +190,18 @@ class Job:
             judgement=config.trust or "basic",
         )
         record = self.record(ready, result)
-        doubts = warnings_of(
-            ready.scan, float(str(result.assessment["discrepancy"])), noise_known=ready.problem.noise_model is not None
-        )
+        doubts = self.doubts(ready, result)
         for doubt in doubts:
             console.remark(f"warning: {doubt}")
         if doubts:
             record["warnings"] = doubts
-        volumes = {"result": result.volume, "baseline": result.baseline, "spread": result.spread, **result.layers}
+        volumes = self.volumes(ready, result)
         files = {name: self.output if name == "result" else beside.named(name) for name in volumes}
-        if isinstance(ready.scan, Traces):  # what the data cannot decide is what the live map shows
-            volumes = {name: volume for name, volume in volumes.items() if name not in result.layers}
-            if result.spread is not None and not result.spread.array.any():
-                volumes["spread"] = None  # a file of traces that are all zero is none
-                console.remark("the samples are equal: this method draws no noise, and there is no spread to write")
-        elif not _maps_can_be_written(self.output):
+        if not isinstance(ready.scan, Traces) and not _maps_can_be_written(self.output):
             for name in result.layers:
                 del volumes[name]
             console.remark("the maps of the assessment are left out: in DICOM they need highdicom")
-        beside_it = {name: files[name].name for name in volumes if name != "result" and volumes[name] is not None}
+        beside_it = {name: files[name].name for name in volumes if name != "result"}
         belongs = options.source_of(self.config.like, self.keep_identifiers)
         written = {}
         picture = None if config.report is None else self._picture(ready, result)
@@ -218,13 +210,11 @@ class Job:
             written["measurement"] = str(write_bytes(beside.measurement, picture, overwrite=self.overwrite))
         record["beside"] = beside_it
         for name, volume in volumes.items():
-            if volume is not None:
-                shown: Volume | Traces = self.as_written(volume, ready.orientation)
-                if isinstance(ready.scan, Traces) and self.preview is None:
-                    shown = _with_traces(volume, ready.scan, name, self.output, result)
-                about = record if name == "result" else _companion_record(record, name, result)
-                write(files[name], shown, overwrite=self.overwrite, provenance=about, about=belongs)
-                written[name] = str(files[name])
+            about = record if name == "result" else _companion_record(record, name, result)
+            method = result.baseline_method if name == "baseline" else result.method
+            shown = self.as_written(name, volume, ready, method or "")
+            write(files[name], shown, overwrite=self.overwrite, provenance=about, about=belongs)
+            written[name] = str(files[name])
         if config.report is not None:
             data = stored_report(self.output, self.truth)
             written["report"] = str(write_report(config.report, data, overwrite=self.overwrite))
@@ -297,11 +287,38 @@ class Job:
 
         return measurement_png(ready.scan, ready.problem, result.volume)
 
-    def as_written(self, volume: Volume, orientation: str) -> Volume:
-        """In the axes of the output; the previewed slice alone where one is asked for."""
+    def volumes(self, ready: Prepared, result: Result) -> dict[str, Volume]:
+        """The result and what stands beside it, by name."""
+        from medrecon.data import Traces
+
+        named: dict[str, Volume | None] = {
+            "result": result.volume,
+            "baseline": result.baseline,
+            "spread": result.spread,
+        }
+        if not isinstance(ready.scan, Traces):  # what those do not decide is what their live map shows
+            named |= result.layers
+        elif result.spread is not None and not result.spread.array.any():
+            named["spread"] = None  # a file of traces that are all zero is none
+            console.remark("the samples are equal: this method draws no noise, and there is no spread to write")
+        return {name: volume for name, volume in named.items() if volume is not None}
+
+    def as_written(self, name: str, volume: Volume, ready: Prepared, method: str) -> Volume | Traces:
+        """In the axes of the output, live traces as measured; the previewed slice alone where one is asked for."""
+        from medrecon.data import Traces
+
         if self.preview is not None:
-            volume = _one_slice(volume, min(self.preview, _PREVIEW_MARGIN))
-        return volume.as_orientation(orientation)
+            return _one_slice(volume, min(self.preview, _PREVIEW_MARGIN)).as_orientation(ready.orientation)
+        if isinstance(ready.scan, Traces):
+            return _with_traces(volume, ready.scan, name, self.output, method)
+        return volume.as_orientation(ready.orientation)
+
+    def doubts(self, ready: Prepared, result: Result) -> list[str]:
+        """What may be wrong with the description of the scan, judging by what the result leaves unexplained."""
+        from medrecon.mismatch import warnings_of
+
+        known = ready.problem.noise_model is not None
+        return warnings_of(ready.scan, float(str(result.assessment["discrepancy"])), noise_known=known)
 
 
 def _frame(scan: Scan | KSpace | Traces, preview: int | None) -> Survey | None:
@@ -317,7 +334,7 @@ def _frame(scan: Scan | KSpace | Traces, preview: int | None) -> Survey | None:
     return survey_of(scan.cut_rows(place, place + 1))
 
 
-def _with_traces(volume: Volume, scan: Traces, name: str, output: Path, result: Result) -> Volume | Traces:
+def _with_traces(volume: Volume, scan: Traces, name: str, output: Path, method: str) -> Volume | Traces:
     """Live traces as they were measured around the reconstructed ones; as sections where the output holds volumes.
 
     A spread is zero at live traces, and none of its traces is one that was measured.
@@ -327,7 +344,6 @@ def _with_traces(volume: Volume, scan: Traces, name: str, output: Path, result: 
     from medrecon.data import Traces
     from medrecon.data.traces import State
 
-    method = (result.baseline_method if name == "baseline" else result.method) or ""
     if name == "spread":
         volume = volume.with_array(volume.array * ~scan.live[:, None])
         scan = replace(scan, state=np.full_like(scan.state, State.absent))

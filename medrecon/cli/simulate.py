@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from medrecon.cli import console, options
-from medrecon.cli.simulate_mri import simulate_mri
+from medrecon.cli.simulate_mri import simulate_mri, simulate_mri_contrast
 from medrecon.cli.simulate_seismic import simulate_seismic, simulate_seismic_model
 from medrecon.errors import UsageError
 
@@ -35,6 +35,7 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
     group.command("ct")(simulate_ct)
     group.command("mri")(simulate_mri)
+    group.command("mri-contrast")(simulate_mri_contrast)
     group.command("seismic")(simulate_seismic)
     group.command("seismic-model")(simulate_seismic_model)
     app.add_typer(group, name="simulate", help="Make measured data from a known volume, or a synthetic survey.")

@@ -76,3 +76,34 @@ def simulate_mri(
         f"mask: {mask}, acceleration {real:.2f}, centre of {centre_text}\n"
         f"noise: {noise:g} of the largest value"
     )
+
+
+def simulate_mri_contrast(
+    labels: Annotated[
+        Path, typer.Argument(help="Label map of a head: FreeSurfer's numbers, SynthSeg's beyond the brain.")
+    ],
+    output: options.Output,
+    seed: options.Seed = 0,
+    overwrite: options.Overwrite = False,
+    as_json: options.Json = False,
+) -> None:
+    """Paint a label map as an MR volume: random contrast, bias field, resolution and noise.
+
+    For training a prior on more contrasts and heads than there are volumes (`docs/training.md`).
+    """
+    from medrecon.data import read_volume, write
+    from medrecon.data.atomic import check_target
+    from medrecon.data.formats import writer_for
+    from medrecon.data.provenance import describe_run
+    from medrecon.data.volume import Volume
+    from medrecon.simulate_contrast import random_contrast
+
+    writer_for(output, Volume)
+    check_target(output, overwrite=overwrite)
+    volume = random_contrast(read_volume(labels, quantity="a.u."), seed)
+    write(output, volume, overwrite=overwrite, provenance=describe_run(inputs=[labels], settings={}, seed=seed))
+    if as_json:
+        console.result_json({"output": output, "shape": volume.geometry.shape, "seed": seed})
+    else:
+        size = " x ".join(map(str, volume.geometry.shape))
+        console.result(f"{output.name}: {size} voxels (z, y, x) of {volume.geometry.spacing[0]:.2f} mm")

@@ -21,19 +21,22 @@ def register(app: typer.Typer) -> None:
 def view(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Volumes, results, measured data.")],
 ) -> None:
-    """Open FILES in napari, each result with its baseline, spread and maps, and the widget that reconstructs."""
+    """Open FILES in napari, each result with what stands beside it, and the widgets that reconstruct and compare."""
     check_installed()
     from medrecon.viewer.reading import read_layers
 
     layers = read_layers([str(file) for file in files])  # bad files are said before a window opens
     import napari
 
+    from medrecon.viewer.compare import CompareWidget
     from medrecon.viewer.reconstruct import ReconstructWidget, add_layers
 
     viewer = napari.Viewer(title="medrecon")
     add_layers(viewer, layers)
-    viewer.scale_bar.visible = True
-    viewer.window.add_dock_widget(ReconstructWidget(viewer), name="Reconstruct")
+    viewer.canvas.overlays.scale_bar.visible = True
+    widgets = {"Reconstruct": ReconstructWidget(viewer), "Compare": CompareWidget(viewer)}
+    for name, widget in widgets.items():
+        viewer.window.add_dock_widget(widget, name=name, tabify=True)
     napari.run()
 
 

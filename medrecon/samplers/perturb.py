@@ -7,13 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from medrecon.errors import UsageError
 from medrecon.noise import KeyedNoise
 from medrecon.problem import System
 from medrecon.registry import unknown_name
 from medrecon.samplers.base import Sampler, State, samplers
 from medrecon.samplers.steppers import Place, steppers
-from medrecon.schedules import log_schedule, schedules
+from medrecon.schedules import check_levels, log_schedule, schedules
 from medrecon.solvers import cg, least_squares_gram
 
 _INITIAL, _PER_STEP = 0, 3  # noise keys: the first volume, then three fields a step
@@ -60,8 +59,7 @@ class PerturbAndSolve(Sampler):
         ):
             if value not in known:
                 raise unknown_name(name, value, known)
-        if not self.sigma_max >= self.sigma_min > 0:
-            raise UsageError("noise levels must fall", found=(self.sigma_max, self.sigma_min))
+        check_levels(self.sigma_max, self.sigma_min)
 
     @property
     def total_steps(self) -> int:

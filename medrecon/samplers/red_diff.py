@@ -8,12 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from medrecon.errors import UsageError
 from medrecon.noise import KeyedNoise
 from medrecon.problem import System
 from medrecon.registry import unknown_name
 from medrecon.samplers.base import Sampler, State, samplers
-from medrecon.schedules import schedules
+from medrecon.schedules import check_levels, schedules
 
 _DECAYS = (0.9, 0.99)  # of Adam's two moments, as published
 _TINY = 1e-8
@@ -47,8 +46,7 @@ class REDDiff(Sampler):
     def __post_init__(self) -> None:
         if self.schedule not in schedules.names():
             raise unknown_name("schedule", self.schedule, schedules.names())
-        if not self.sigma_max >= self.sigma_min > 0:
-            raise UsageError("noise levels must fall", found=(self.sigma_max, self.sigma_min))
+        check_levels(self.sigma_max, self.sigma_min)
 
     @property
     def total_steps(self) -> int:

@@ -26,7 +26,7 @@ from medrecon.regularisers import check_axes
 from medrecon.samplers.base import Sampler, State, samplers
 from medrecon.samplers.guidance import pseudo_inverse_guidance, residual_gradient
 from medrecon.samplers.steppers import Place, Stepper, steppers
-from medrecon.schedules import schedules
+from medrecon.schedules import check_levels, schedules
 from medrecon.solvers import SplitState, admm, cg, least_squares_gram
 
 _INITIAL_STEP = 0  # noise key of the first volume; the loop's steps count from 1
@@ -94,8 +94,7 @@ class X0Loop(Sampler):
             raise UsageError("a slice has 1, 2 or 4 mirror images", found=self.mirrors)
         if not self.trust > 0:
             raise UsageError("trust must be positive", found=self.trust)
-        if not self.sigma_max >= self.sigma_min > 0:
-            raise UsageError("noise levels must fall", found=(self.sigma_max, self.sigma_min))
+        check_levels(self.sigma_max, self.sigma_min)
 
     @property
     def total_steps(self) -> int:
@@ -281,12 +280,13 @@ class Refine(X0Loop):
     artefacts, shows most probably.
     """
 
-    steps: int = 2
+    steps: int = 3
     sigma_max: float = 2.0
     sigma_min: float = 2.0
     trust: float = 0.05
     empty: float = 0.01
-    iterations: int = 8
+    iterations: int = 16
+    tv: float = 3.0
     renew_guide: bool = True
     mirrors: int = 2
 

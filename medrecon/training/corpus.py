@@ -28,6 +28,9 @@ STEP = 1e-3
 OBJECT = 0.08
 """Network units from empty space beyond which a pixel belongs to the object, as for `medrecon.problem.System`."""
 
+OBLONG = 1.6
+"""Slices of a body whose pixels are longer than this many times their width are no slices to learn from."""
+
 DIRECTIONS = {
     "axial": (0, 1, 2), "coronal": (1, 0, 2), "sagittal": (2, 0, 1), "inline": (0, 1, 2), "crossline": (2, 1, 0)
 }  # fmt: skip
@@ -35,7 +38,7 @@ DIRECTIONS = {
 
 _MARGIN = 2  # pixels kept around the object
 _NARROWEST = 8  # traces of a seismic section: a 2D line is no stack of crosslines
-_FORMAT = "medrecon-corpus-1"
+_FORMAT = "medrecon-corpus-2"
 _COLUMNS = ("source", "position", "offset", "height", "width", "top", "left")
 
 log = logging.getLogger(__name__)
@@ -220,14 +223,17 @@ class _Builder:
     def add(self, file: BinaryIO, path: Path, name: str) -> None:
         """Append the slices of one volume."""
         array, spacing, scale, complete = self._network_units(path)
+        assert self.intensity is not None
         sha256, md5 = hashes(path)
         for plane in self.planes:
             order = DIRECTIONS[plane]
+            first, second, third = (spacing[a] for a in order)
+            if not self.intensity.signed and max(second, third) > OBLONG * min(second, third):
+                continue  # a plane across thick slices
             stack, whole = array.transpose(order), complete.transpose(order).all(axis=(1, 2))
             before = len(self.index)
             for position in np.flatnonzero(whole):
                 self._add_slice(file, stack[position], int(position))
-            first, second, third = (spacing[a] for a in order)
             used = len(self.index) - before
             facts = (plane, stack.shape, (first, second, third), scale, used)
             self.sources.append(Source(Path(name).name, sha256, md5, *facts))

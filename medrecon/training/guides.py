@@ -363,4 +363,5 @@ def _main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    _main(Path(sys.argv[1]))
+    # As a script this module is another one than the makers register with
+    import_module("medrecon.training.guides")._main(Path(sys.argv[1]))

@@ -3,27 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medrecon.errors import InputError
 
 if TYPE_CHECKING:
+    from napari.layers import Layer as NapariLayer
+
+    from medrecon.data import Volume
     from medrecon.viewer.layers import Layer
 
 Paths = str | Sequence[str]
 
 
+_SHARED = ("npy", "npz", "hdf5-array", "ome-zarr")
+"""Formats whose files other plugins open too: taken only where this package's record stands beside them."""
+
+
 def get_reader(path: Paths) -> Callable[[Paths], list[Layer]] | None:
-    """The function that reads these files, or None where one of them is of no format that this package knows."""
+    """The function that reads these files and folders, or None where one of them is not of this package.
+
+    Content decides, not the suffix: what another plugin may know is left to it.
+    """
+    return read_layers if all(_is_ours(Path(each)) for each in _listed(path)) else None
+
+
+def _is_ours(path: Path) -> bool:
     from medrecon.data import sniff
+    from medrecon.data.provenance import read_sidecar
 
     try:
-        for each in _listed(path):
-            sniff(each)
+        return sniff(path) not in _SHARED or read_sidecar(path) is not None
     except InputError:
-        return None  # another plugin may know it
-    return read_layers
+        return False
 
 
 def read_layers(path: Paths) -> list[Layer]:
@@ -36,27 +50,63 @@ def _listed(path: Paths) -> list[str]:
 
 
 def _read(path: Path) -> list[Layer]:
-    from medrecon.data import Volume, read, read_volume
+    from medrecon.data import KSpace, Scan, Traces, read, read_volume
     from medrecon.data.provenance import read_sidecar
-    from medrecon.data.traces import Traces
-    from medrecon.viewer.layers import measurement_layer, volume_layer, with_companions
+    from medrecon.viewer.layers import (
+        measurement_layer,
+        section_axes,
+        traces_layer,
+        volume_layer,
+        with_axes,
+        with_companions,
+    )
 
-    content = read(path)
-    name = _stem(path)
-    if isinstance(content, Traces):
-        return [volume_layer(content.to_volume(), name, file=str(path))]
-    if not isinstance(content, Volume):
-        return [measurement_layer(content, name, file=str(path))]
+    content, name, file = read(path), _stem(path), str(path)
+    if isinstance(content, Scan | KSpace):
+        return [measurement_layer(content, name, file=file, measured=file)]
     record = read_sidecar(path) or {}
-    if "run" not in record:
-        return [volume_layer(content, name, file=str(path))]
+    made = "run" in record
+    if isinstance(content, Traces) and not made:
+        return [traces_layer(content, name, role="traces", file=file, measured=file)]
+    if not made:
+        return [volume_layer(content, name, file=file)]
     named = record.get("beside")
     named = named if isinstance(named, dict) else {}
     files = {str(role): path.with_name(Path(str(file)).name) for role, file in named.items() if role != "measurement"}
-    beside = {role: read_volume(file) for role, file in files.items() if file.is_file()}
-    return with_companions(content, beside, name, file=str(path), record=record)
+    beside = {role: _companion(read_volume(each), role) for role, each in files.items() if each.is_file()}
+    if not isinstance(content, Traces):
+        return with_companions(content, beside, name, file=file, record=record)
+    layers = with_companions(content.to_volume(), beside, name, file=file, record=record, measured=file)
+    return with_axes(layers, section_axes(content))
+
+
+def _companion(volume: Volume, role: str) -> Volume:
+    """What stands beside a result, marked as a map where it is one: not every format keeps the mark."""
+    return volume if role == "baseline" else replace(volume, meta=dict(volume.meta) | {"map": role})
 
 
 def _stem(path: Path) -> str:
-    name = path.name
-    return name[: -len(".nii.gz")] if name.lower().endswith(".nii.gz") else path.stem
+    if path.is_dir():
+        return path.resolve().name
+    return path.name[: -len(".nii.gz")] if path.name.lower().endswith(".nii.gz") else path.stem
+
+
+def report_beside(layer: NapariLayer | None) -> Path:
+    """The HTML report that stands beside the file of a result. Raises InputError where there is none."""
+    from medrecon.cli.stored import Beside
+
+    metadata = {} if layer is None else layer.metadata
+    if not metadata.get("record"):
+        raise InputError("only a result of a reconstruction has a report", hint="Choose one.")
+    if "file" not in metadata:
+        raise InputError(
+            "this result was made in this window and has no report yet",
+            hint="Run the command line of the other widget with --report FILE.html.",
+        )
+    file = Path(metadata["file"])
+    asked = (metadata["record"].get("request") or {}).get("report")
+    places = [Beside(file).report, *([file.with_name(Path(asked).name)] if asked else [])]
+    for place in places:
+        if place.is_file():
+            return place.resolve()
+    raise InputError("there is no report beside it", where=file.name, hint=f"Make one with: medrecon report {file}")

@@ -6,33 +6,26 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from magicgui.widgets import (
-    ComboBox,
-    Container,
-    FileEdit,
-    Label,
-    LineEdit,
-    ProgressBar,
-    PushButton,
-    SpinBox,
-    TextEdit,
-)
+from magicgui.widgets import ComboBox, FileEdit, LineEdit, ProgressBar, PushButton, SpinBox
 from napari.qt.threading import WorkerBase, WorkerBaseSignals, create_worker
 from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QApplication, QLabel, QPlainTextEdit
 
-from medrecon.errors import MedreconError
-from medrecon.viewer.run import Request, known_choices, reconstructed
+from medrecon.cli.failures import said_of
+from medrecon.viewer.form import Form
+from medrecon.viewer.run import Choices, Request, known_choices, reconstructed
+from medrecon.viewer.windowing import LINKED
 
 if TYPE_CHECKING:
     from medrecon.engine import StepReport
     from medrecon.viewer.layers import Layer
 
-LINKED = ("contrast_limits", "gamma")
-"""What a result and its baseline share, so that they are compared in one window."""
+_LINES = 2000  # of the log
 
 
 class _Signals(WorkerBaseSignals):
     yielded = Signal(object)
+    said = Signal(str)
 
 
 class Reconstruction(WorkerBase):
@@ -46,12 +39,27 @@ class Reconstruction(WorkerBase):
         self.request = request
         self.reached = 0  # steps so far, of all stages
         self._stopped = threading.Event()
-        self._shown = threading.Event()
+        self._going, self._shown = threading.Event(), threading.Event()
+        self._going.set()
         self._shown.set()
 
     def stop(self) -> None:
         """End after the current step."""
         self._stopped.set()
+        self._going.set()
+
+    def pause(self) -> None:
+        """Wait after the current step."""
+        self._going.clear()
+
+    def go_on(self) -> None:
+        """End of the pause."""
+        self._going.set()
+
+    def quit(self) -> None:
+        """End after the current step, a pause included: the window closes."""
+        super().quit()
+        self._going.set()
 
     def shown(self) -> None:
         """The window has shown the last volume: the next one may come."""
@@ -67,65 +75,75 @@ class Reconstruction(WorkerBase):
                 self._shown.clear()
                 layer = volume()
             self.yielded.emit((report, layer))
+            self._going.wait()
             return not (self._stopped.is_set() or self.abort_requested)
 
-        return reconstructed(self.request, told)
+        return reconstructed(self.request, told, self.said.emit)
 
 
-class ReconstructWidget(Container):
-    """Choose measured data and a method, try one slice, reconstruct, watch, stop."""
+class ReconstructWidget(Form):
+    """Choose measured data and a method, try one slice, reconstruct, watch, pause, stop."""
 
     def __init__(self, napari_viewer: Any) -> None:
         self._viewer = napari_viewer
         self._worker: Reconstruction | None = None
         self._live: Any = None
-        self._methods, self._priors = ["auto"], [""]
-        self.file = FileEdit(label="file", mode="r", tooltip="Measured data: a scan or k-space.")
-        self.method = ComboBox(label="method", choices=lambda _: self._methods, tooltip="See `medrecon methods`.")
-        self.prior = ComboBox(label="prior", choices=lambda _: self._priors, tooltip="Empty: the one for the modality.")
+        self._known = Choices(["auto"], [], ["auto"])
+        self.file = FileEdit(label="file", mode="r", tooltip="Measured data: a scan, k-space, or traces.")
+        self.method = ComboBox(label="method", choices=lambda _: self._known.methods, tooltip="See `medrecon methods`.")
+        self.prior = ComboBox(
+            label="prior", choices=lambda _: ["", *self._known.priors], tooltip="Empty: the one for the modality."
+        )
         self.steps = SpinBox(label="steps", min=0, max=100_000, tooltip="0: as the method has it.")
         self.samples = SpinBox(label="samples", value=1, min=1, max=1000, tooltip="Their mean and their spread.")
+        self.device = ComboBox(label="device", choices=lambda _: self._known.devices)
         self.slice = SpinBox(label="slice", min=0, max=100_000, tooltip="The slice to try.")
-        self.preview = PushButton(text="Preview one slice")
+        self.preview = PushButton(text="Preview it", tooltip="This slice alone, with its neighbours: seconds.")
         self.start = PushButton(text="Reconstruct")
+        self.pause = PushButton(text="Pause", enabled=False)
         self.cancel = PushButton(text="Cancel", enabled=False, tooltip="End after this step and keep the volume.")
         self.progress = ProgressBar(label="progress", min=0, max=1, value=0)
-        self.state = Label(label="", value="")
+        self.state = QLabel()
         self.command = LineEdit(label="command", tooltip="The command line that does the same.")
-        self.log = TextEdit(label="log")
-        self.command.native.setReadOnly(True)
-        self.log.read_only = True
+        self.copy = PushButton(text="Copy")
+        self.log = QPlainTextEdit()
         super().__init__(
-            widgets=[
-                self.file, self.method, self.prior, self.steps, self.samples, self.slice, self.preview, self.start,
-                self.cancel, self.progress, self.state, self.command, self.log,
+            [
+                self.file, self.method, self.prior, (self.steps, self.samples), self.device, (self.slice, self.preview),
+                self.start, (self.pause, self.cancel), self.progress, self.state, (self.command, self.copy), self.log,
             ]
         )  # fmt: skip
-        for widget in (self.file, self.method, self.prior, self.steps, self.samples):
+        self.command.native.setReadOnly(True)
+        self.state.setWordWrap(True)
+        self.log.setReadOnly(True)
+        self.log.setMaximumBlockCount(_LINES)
+        for widget in (self.file, self.method, self.prior, self.steps, self.samples, self.device):
             widget.changed.connect(self._show_command)
         self.preview.changed.connect(lambda: self.begin(preview=self.slice.value))
         self.start.changed.connect(lambda: self.begin())
+        self.pause.changed.connect(self._pause)
         self.cancel.changed.connect(self._cancel)
+        self.copy.changed.connect(lambda: QApplication.clipboard().setText(self.command.value))
         self._viewer.layers.selection.events.active.connect(self._take_file)
-        self.native.destroyed.connect(self._abandon)
+        self.destroyed.connect(lambda: self._abandon())
         self._take_file()
         self._choices = create_worker(known_choices)  # loads torch: not while the widget opens
         self._choices.returned.connect(self._offer)
         self._choices.start()
 
     # --- choices ----------------------------------------------------------------------------------------------
-    def _offer(self, known: tuple[list[str], list[str]]) -> None:
-        self._methods, priors = known
-        self._priors = ["", *priors]
-        self.reset_choices()
+    def _offer(self, known: Choices) -> None:
+        self._known = known
+        for chooser in (self.method, self.prior, self.device):
+            chooser.reset_choices()
 
     def _take_file(self, event: object = None) -> None:
         """Take the measured data of the active layer, with its middle slice to try."""
         layer = self._viewer.layers.selection.active
         metadata = {} if layer is None else layer.metadata
-        if metadata.get("role") == "measurement" and "file" in metadata:
-            self.file.value = Path(metadata["file"])
-            self.slice.value = int(metadata.get("slices", 1)) // 2
+        if "measured" in metadata and "slices" in metadata:
+            self.file.value = Path(metadata["measured"])
+            self.slice.value = int(metadata["slices"]) // 2
 
     def request(self, preview: int | None = None) -> Request:
         """What is chosen now."""
@@ -135,6 +153,7 @@ class ReconstructWidget(Container):
             prior=str(self.prior.value or ""),
             steps=int(self.steps.value),
             samples=int(self.samples.value),
+            device=str(self.device.value),
             preview=preview,
         )
 
@@ -148,20 +167,35 @@ class ReconstructWidget(Container):
             return
         request = self.request(preview)
         self.command.value = request.command
-        self.log.value = ""
-        self.state.value = "reading"
+        self.log.clear()
+        self.state.setText("reading")
         self.progress.value = 0
         self._switch(running=True)
         self._worker = worker = Reconstruction(request)
         worker.yielded.connect(self._step)
+        worker.said.connect(self._say)
         worker.returned.connect(self._result)
         worker.errored.connect(self._error)
         worker.finished.connect(self._end)
         worker.start()
 
+    def _pause(self) -> None:
+        """Wait after this step, or go on."""
+        if self._worker is None:
+            return
+        if self.pause.text == "Pause":
+            self._worker.pause()
+            self.pause.text = "Continue"
+            self.state.setText("pausing after this step")
+        else:
+            self._worker.go_on()
+            self.pause.text = "Pause"
+            self.state.setText("going on")
+
     def _cancel(self) -> None:
         if self._worker is not None:
-            self.state.value = "stopping after this step"
+            self.state.setText("stopping after this step")
+            self.pause.enabled = False
             self._worker.stop()
 
     def _abandon(self) -> None:
@@ -173,7 +207,8 @@ class ReconstructWidget(Container):
 
     def _switch(self, *, running: bool) -> None:
         self.start.enabled = self.preview.enabled = not running
-        self.cancel.enabled = running
+        self.cancel.enabled = self.pause.enabled = running
+        self.pause.text = "Pause"
 
     def _step(self, told: tuple[StepReport, Layer | None]) -> None:
         if self._worker is None:
@@ -181,8 +216,10 @@ class ReconstructWidget(Container):
         report, layer = told
         self.progress.max = report.total_steps
         self.progress.value = report.step
-        self.state.value = f"{report.stage}: step {report.step} of {report.total_steps}, {report.remaining:.0f} s left"
-        self._say(f"{self.state.value}{_residual(report)}")
+        said = f"{report.stage}: step {report.step} of {report.total_steps}"
+        waits = self.pause.text != "Pause"
+        self.state.setText(f"{said}, {'paused' if waits else f'{report.remaining:.0f} s left'}")
+        self._say(f"{said}{_residual(report)}")
         if layer is not None:
             self._show(layer)
         self._worker.shown()
@@ -205,15 +242,14 @@ class ReconstructWidget(Container):
         if before is not None and before in self._viewer.layers:
             self._viewer.layers.selection.active = before  # the file stays chosen
         said = result.metadata["status"]
-        self.state.value = said
+        self.state.setText(said)
         self._say(f"{result.name}: {said}")
 
     def _error(self, error: Exception) -> None:
         if self._worker is None:
             return
-        text = f"error: {error}" if isinstance(error, MedreconError) else f"unexpected {type(error).__name__}: {error}"
-        self.state.value = "failed" if getattr(error, "exit_code", 1) != 130 else "stopped"
-        self._say(text)
+        self.state.setText("failed" if getattr(error, "exit_code", 1) != 130 else "stopped")
+        self._say(said_of(error))
         self._drop_live()
 
     def _end(self) -> None:
@@ -227,7 +263,7 @@ class ReconstructWidget(Container):
         self._live = None
 
     def _say(self, line: str) -> None:
-        self.log.value = f"{self.log.value}{line}\n"
+        self.log.appendPlainText(line)
 
 
 def add_layers(viewer: Any, layers: list[Layer]) -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from medrecon.cli.job import Job
-    from medrecon.data.volume import Volume
+    from medrecon.cli.job import Job, Prepared
     from medrecon.engine import StepReport
     from medrecon.viewer.layers import Layer
 
@@ -77,26 +78,32 @@ Told = Callable[["StepReport", Callable[[], "Layer"]], bool]
 """Called after each step with what the engine says and a function that gives the layer; False stops the run."""
 
 
-def reconstructed(request: Request, told: Told) -> list[Layer]:
+def reconstructed(request: Request, told: Told, say: Callable[[str], None] = lambda line: None) -> list[Layer]:
     """Reconstruct; the layers of the result, which is the last volume reached where ``told`` stopped the run.
 
-    Raises MedreconError with the text that the command line gives.
+    ``say`` gets the lines that the command line writes to stderr. Raises MedreconError with the text that the command
+    line gives.
     """
+    from medrecon.data.volume import Volume
     from medrecon.engine import reconstruct
-    from medrecon.viewer.layers import result_layers, volume_layer
+    from medrecon.viewer.layers import volume_layer, with_companions
 
     job = request.job()
-    ready = job.prepared()
+    with heard(say):
+        ready = job.prepared()
+    method, running = job.config.method or "auto", f"{request.name} (running)"
 
-    def shown(volume: Volume) -> Volume:
-        return job.as_written(volume, ready.orientation)
+    def shown(name: str, volume: Volume) -> Volume:
+        written = job.as_written(name, volume, ready, method)
+        assert isinstance(written, Volume)  # `Request.output` names a file of a volume
+        return written
 
     def callback(report: StepReport) -> bool:
-        return told(report, lambda: volume_layer(shown(report.volume()), f"{request.name} (running)"))
+        return told(report, lambda: _labelled([volume_layer(shown("result", report.volume()), running)], ready)[0])
 
     result = reconstruct(
         ready.problem,
-        job.config.method or "auto",
+        method,
         quantity=ready.quantity,
         samples=job.config.samples or 1,
         seed=job.config.seed or 0,
@@ -104,21 +111,57 @@ def reconstructed(request: Request, told: Told) -> list[Layer]:
         callback=callback,
         **ready.settings,  # type: ignore[arg-type]
     )
-    record = job.record(ready, result)
-    cut = replace(
-        result,
-        volume=shown(result.volume),
-        baseline=None if result.baseline is None else shown(result.baseline),
-        spread=None if result.spread is None else shown(result.spread),
-        layers={name: shown(volume) for name, volume in result.layers.items()},
-    )
+    for doubt in job.doubts(ready, result):
+        say(f"warning: {doubt}")
+    volumes = {name: shown(name, volume) for name, volume in job.volumes(ready, result).items()}
     name = request.name if result.status == "done" else f"{request.name} (stopped)"
-    return result_layers(cut, name, ready.orientation, record=record, status=result.status)
+    about = {"record": job.record(ready, result), "status": result.status, "measured": str(request.file)}
+    return _labelled(with_companions(volumes.pop("result"), volumes, name, **about), ready)
 
 
-def known_choices() -> tuple[list[str], list[str]]:
-    """The methods, and the priors that come with the package."""
+def _labelled(layers: list[Layer], ready: Prepared) -> list[Layer]:
+    """Layers with the axes of what was measured: sections of traces have a time."""
+    from medrecon.data.traces import Traces
+    from medrecon.viewer.layers import section_axes, with_axes
+
+    return with_axes(layers, section_axes(ready.scan)) if isinstance(ready.scan, Traces) else layers
+
+
+@contextmanager
+def heard(say: Callable[[str], None]) -> Iterator[None]:
+    """Lines that the package logs go to ``say`` as well."""
+
+    class Lines(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            say(record.getMessage())
+
+    log, handler = logging.getLogger("medrecon"), Lines(logging.INFO)
+    before = log.level
+    log.addHandler(handler)
+    if not log.isEnabledFor(logging.INFO):
+        log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(before)
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What there is to choose from on this machine."""
+
+    methods: list[str]
+    priors: list[str]
+    devices: list[str]
+
+
+def known_choices() -> Choices:
+    """The methods, the priors that come with the package, and the devices."""
+    import torch
+
     from medrecon.prior import bundled_priors
     from medrecon.samplers import samplers
 
-    return ["auto", *(entry.name for entry in samplers)], bundled_priors()
+    gpus = [f"cuda:{n}" for n in range(torch.cuda.device_count())]
+    return Choices(["auto", *(entry.name for entry in samplers)], bundled_priors(), ["auto", "cpu", *gpus])

@@ -114,7 +114,7 @@ def main(
 def _needs_prior(method: str) -> bool:
     from medrecon.samplers import samplers
 
-    return samplers.get(method.split(":")[0]).needs_prior
+    return method == "auto" or samplers.get(method.split(":")[0]).needs_prior
 
 
 def _case(
@@ -160,7 +160,11 @@ def _case(
             "seconds": seconds,
         }
         record |= {k: v for k, v in figures.items() if isinstance(v, float) and k != "data_range"}
-        record |= {"discrepancy": result.assessment["discrepancy"], "prior": options.prior if needs else None}
+        record |= {
+            "chosen": result.method,
+            "discrepancy": result.assessment["discrepancy"],
+            "prior": options.prior if needs else None,
+        }
         record |= {"samples": options.samples if needs else 1, "weight": result.stats[-1].get("weight")}
         with options.output.open("a") as file:
             file.write(json.dumps(record) + "\n")

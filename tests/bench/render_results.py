@@ -1,10 +1,9 @@
-"""Turn the JSON lines of `quality_ct.py` and `quality_seismic.py` into the tables of docs/results.md.
+"""Turn recorded runs (`docs/results/*.jsonl`) into the tables of docs/results.md.
 
-    python tests/bench/render_results.py docs/results.md docs/results/ct-sparse.jsonl docs/results/ct-other.jsonl \\
-        docs/results/seismic.jsonl
+    python tests/bench/render_results.py docs/results.md
 
-Every figure is the mean over cases, with the standard deviation over cases behind it; the gain is over total variation
-on the same case.
+Every figure is the mean over cases, with the standard deviation over cases behind it; the gain is over the baseline on
+the same case. A table whose runs are not recorded is left as it is.
 """
 
 from __future__ import annotations
@@ -12,93 +11,172 @@ from __future__ import annotations
 import json
 import sys
 from collections import defaultdict
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 
-COLUMNS = ("psnr", "ssim_axial", "ssim_coronal", "ssim_sagittal", "z_roughness", "discrepancy", "seconds")
+Records = list[dict]
+PLANES = ("axial", "coronal", "sagittal")
 
 
-def render(paths: list[Path]) -> str:
-    """One table per number of views."""
-    records = [json.loads(line) for path in paths for line in path.read_text().splitlines()]
+def views(records: Records) -> str:
+    """One table per number of views: sparse-view CT against total variation."""
     lines = []
-    for views in sorted({r["views"] for r in records}):
-        chosen = [r for r in records if r["views"] == views]
-        cases = defaultdict(dict)
-        for r in chosen:
-            cases[r["patient"], r["seed"]][_label(r)] = r
-        labels = list(dict.fromkeys(_label(r) for r in chosen))
-        baseline = next((label for label in labels if label.startswith("tv")), None)
+    for number in sorted({r["views"] for r in records}):
+        chosen = [r for r in records if r["views"] == number]
+        cases = by_case(chosen, "patient", "seed")
         patients = len({r["patient"] for r in chosen})
-        lines += [f"\n**{views} views** ({patients} patients, {len(cases)} cases)\n"]
+        lines += [f"\n**{number} views** ({patients} patients, {len(cases)} cases)\n"]
         lines += [
             "| method | PSNR dB | gain over TV (worst, best) | SSIM ax / cor / sag | z-rough. | resid./noise | s |"
         ]
         lines += ["|---|---|---|---|---|---|---|"]
-        for label in labels:
-            rows = [case[label] for case in cases.values() if label in case]
-            mean = {c: float(np.mean([r[c] for r in rows])) for c in COLUMNS}
-            spread = float(np.std([r["psnr"] for r in rows], ddof=1)) if len(rows) > 1 else 0.0
-            gains = [c[label]["psnr"] - c[baseline]["psnr"] for c in cases.values() if label in c and baseline in c]
-            gain = f"{np.mean(gains):+.2f} ({min(gains):+.2f}, {max(gains):+.2f})" if label != baseline else ""
-            ssim = " / ".join(f"{mean[f'ssim_{plane}']:.4f}" for plane in ("axial", "coronal", "sagittal"))
-            lines += [
-                f"| {label} | {mean['psnr']:.2f} ± {spread:.2f} | {gain} | {ssim} | {mean['z_roughness']:.2f} "
-                f"| {mean['discrepancy']:.2f} | {mean['seconds']:.0f} |"
-            ]
+        for label, rows, gains in against(cases, ["tv"]):
+            cells = [decibels(rows), gains, similarity(rows), f"{mean(rows, 'z_roughness'):.2f}"]
+            cells += [f"{mean(rows, 'discrepancy'):.2f}", f"{mean(rows, 'seconds'):.0f}"]
+            lines += [f"| {label} | {' | '.join(cells)} |"]
     return "\n".join(lines)
 
 
-def _label(record: dict) -> str:
-    label = record["method"]
-    return f"{label}, mean of {record['samples']}" if record["samples"] > 1 else label
-
-
-def render_objects(path: Path) -> str:
-    """One row per object: what each method reaches on it."""
-    objects = defaultdict(dict)
-    for line in path.read_text().splitlines():
-        record = json.loads(line)
-        objects[record["patient"]][record["method"]] = record
-    lines = ["", "| object | FBP | TV | refine | gain | SSIM, TV / refine |", "|---|---|---|---|---|---|"]
-    for name, found in objects.items():
+def objects(records: Records) -> str:
+    """One row per object: what each method reaches on it, and what ``auto`` chose."""
+    lines = ["", "| object | FBP | TV | refine | gain | auto | SSIM, TV / refine |", "|---|---|---|---|---|---|---|"]
+    for (name,), found in by_case(records, "patient").items():
         fbp, tv, refine = (found[method] for method in ("fbp", "tv", "refine"))
+        auto = f"{found['auto']['psnr']:.2f}" if "auto" in found else ""
         lines.append(
             f"| {name} | {fbp['psnr']:.2f} | {tv['psnr']:.2f} | {refine['psnr']:.2f} "
-            f"| {refine['psnr'] - tv['psnr']:+.2f} | {tv['ssim']:.3f} / {refine['ssim']:.3f} |"
+            f"| {refine['psnr'] - tv['psnr']:+.2f} | {auto} | {tv['ssim']:.3f} / {refine['ssim']:.3f} |"
         )
     return "\n".join(lines)
 
 
-def render_traces(path: Path) -> str:
-    """One row per survey and kind of holes: signal to noise of all and of the missing traces, the best one bold."""
-    cases = defaultdict(lambda: defaultdict(list))
-    for line in path.read_text().splitlines():
-        record = json.loads(line)
-        cases[record["survey"], record["holes"], record["share"]][record["method"]].append(record)
-    methods = list(dict.fromkeys(method for found in cases.values() for method in found))
-    lines = ["", f"| survey | holes | {' | '.join(methods)} |", "|---|---|" + "---|" * len(methods)]
-    for (survey, holes, share), found in cases.items():
-        means = {
-            m: [np.mean([r[f"snr_{part}"] for r in rows]) for part in ("all", "missing")] for m, rows in found.items()
-        }
-        best = max(means, key=lambda method: means[method][1])
-        cells = [f"{means[m][0]:.1f} / {means[m][1]:.1f}" if m in means else "" for m in methods]
-        cells = [f"**{cell}**" if m == best else cell for m, cell in zip(methods, cells, strict=True)]
-        lines.append(f"| {survey} | {holes}, {share:.0%} | {' | '.join(cells)} |")
+def masks(records: Records) -> str:
+    """One table per mask: undersampled MRI against the better of L1-wavelet and total variation."""
+    lines = []
+    for mask, rate in dict.fromkeys((r["mask"], r["acceleration"]) for r in records):
+        chosen = [r for r in records if (r["mask"], r["acceleration"]) == (mask, rate)]
+        cases = by_case(chosen, "subject", "seed")
+        real = np.mean([r["real_acceleration"] for r in chosen])
+        subjects = ", ".join(dict.fromkeys(r["subject"] for r in chosen))
+        lines += [f"\n**{mask} x{rate:g}** (really {real:.2f}; {subjects}; {len(cases)} cases)\n"]
+        lines += ["| method | PSNR dB | gain over the best classical (worst, best) | SSIM ax / cor / sag | s |"]
+        lines += ["|---|---|---|---|---|"]
+        for label, rows, gains in against(cases, ["l1-wavelet", "tv"]):
+            cells = [decibels(rows), gains, similarity(rows), f"{mean(rows, 'seconds'):.0f}"]
+            lines += [f"| {label} | {' | '.join(cells)} |"]
     return "\n".join(lines)
 
 
-def insert(page: Path, name: str, tables: str) -> None:
-    """Put the tables between the marks of a page."""
-    before, rest = page.read_text().split(f"<!-- {name} -->")
+def brain(records: Records) -> str:
+    """Measured brain: error of hidden samples."""
+    lines = ["", "| method | error of hidden samples | weight |", "|---|---|---|"]
+    for method in dict.fromkeys(r["method"] for r in records):
+        rows = [r for r in records if r["method"] == method]
+        weight = f"{rows[0]['weight']:g}, the best of a grid" if rows[0]["weight"] else "default"
+        lines += [f"| {method} | {mean(rows, 'error'):.4f} ± {spread(rows, 'error'):.4f} | {weight} |"]
+    return "\n".join(lines)
+
+
+def phantom(records: Records) -> str:
+    """Measured phantom, undersampled after the fact."""
+    rates = sorted({r["acceleration"] for r in records})
+    lines = ["", f"| method | {' | '.join(f'x{rate:g}, PSNR dB' for rate in rates)} |", f"|---|{'---|' * len(rates)}"]
+    for method in dict.fromkeys(r["method"] for r in records):
+        rows = [[r for r in records if (r["method"], r["acceleration"]) == (method, rate)] for rate in rates]
+        lines += [f"| {method} | {' | '.join(decibels(cells) for cells in rows)} |"]
+    ceiling = f"{records[0]['ceiling']:.2f}"
+    return "\n".join([*lines, f"| a volume without noise | {' | '.join([ceiling] * len(rates))} |"])
+
+
+def traces(records: Records) -> str:
+    """One row per survey and kind of holes: signal to noise of all and of the missing traces, the best method bold."""
+    methods = list(dict.fromkeys(r["method"] for r in records))
+    lines = ["", f"| survey | holes | {' | '.join(methods)} |", "|---|---|" + "---|" * len(methods)]
+    for case in dict.fromkeys((r["survey"], r["holes"], r["share"]) for r in records):
+        chosen = [r for r in records if (r["survey"], r["holes"], r["share"]) == case]
+        found = {method: [r for r in chosen if r["method"] == method] for method in methods}
+        reached = {method: mean(rows, "snr_missing") for method, rows in found.items() if rows}
+        cells = [f"{mean(found[m], 'snr_all'):.1f} / {reached[m]:.1f}" if m in reached else "" for m in methods]
+        best = max(reached, key=lambda method: reached[method])
+        cells = [f"**{cell}**" if m == best else cell for m, cell in zip(methods, cells, strict=True)]
+        lines += [f"| {case[0]} | {case[1]}, {case[2]:.0%} | {' | '.join(cells)} |"]
+    return "\n".join(lines)
+
+
+TABLES: dict[str, tuple[Callable[[Records], str], str]] = {
+    "tables": (views, "ct-sparse.jsonl"),
+    "objects": (objects, "ct-other.jsonl"),
+    "mri": (masks, "mri-head.jsonl"),
+    "mri-others": (masks, "mri-left-out.jsonl"),
+    "mri-brain": (brain, "mri-brain.jsonl"),
+    "mri-phantom": (phantom, "mri-phantom.jsonl"),
+    "seismic": (traces, "seismic.jsonl"),
+}
+"""Name of the marks in the page: how a table is made, and of which runs."""
+
+
+# --- parts -----------------------------------------------------------------------------------------------------------
+def by_case(records: Records, *keys: str) -> dict[tuple, dict[str, dict]]:
+    """Records of each case by method."""
+    cases: dict[tuple, dict[str, dict]] = defaultdict(dict)
+    for record in records:
+        samples = record.get("samples", 1)
+        label = f"{record['method']}, mean of {samples}" if samples > 1 else record["method"]
+        cases[tuple(record[key] for key in keys)][label] = record
+    return cases
+
+
+def against(cases: dict[tuple, dict[str, dict]], baselines: list[str]) -> Iterable[tuple[str, Records, str]]:
+    """Every method with its records and its gain over the best baseline of each case."""
+    for label in dict.fromkeys(label for case in cases.values() for label in case):
+        rows = [case[label] for case in cases.values() if label in case]
+        gains = [
+            case[label]["psnr"] - max(case[b]["psnr"] for b in baselines if b in case)
+            for case in cases.values()
+            if label in case and any(b in case for b in baselines)
+        ]
+        shown = f"{np.mean(gains):+.2f} ({min(gains):+.2f}, {max(gains):+.2f})" if gains else ""
+        yield label, rows, "" if baselines == [label] else shown
+
+
+def mean(rows: Records, key: str) -> float:
+    """Over cases."""
+    return float(np.mean([r[key] for r in rows]))
+
+
+def spread(rows: Records, key: str) -> float:
+    """Standard deviation over cases, 0 of one."""
+    return float(np.std([r[key] for r in rows], ddof=1)) if len(rows) > 1 else 0.0
+
+
+def decibels(rows: Records) -> str:
+    """PSNR with its spread."""
+    return f"{mean(rows, 'psnr'):.2f} ± {spread(rows, 'psnr'):.2f}"
+
+
+def similarity(rows: Records) -> str:
+    """SSIM in three planes."""
+    return " / ".join(f"{mean(rows, f'ssim_{plane}'):.4f}" for plane in PLANES)
+
+
+def insert(page: str, name: str, table: str) -> str:
+    """The page with another table between its marks."""
+    before, rest = page.split(f"<!-- {name} -->")
     after = rest.split(f"<!-- end of {name} -->")[1]
-    page.write_text(f"{before}<!-- {name} -->\n{tables}\n\n<!-- end of {name} -->{after}")
+    return f"{before}<!-- {name} -->\n{table}\n\n<!-- end of {name} -->{after}"
+
+
+def main(page: Path) -> None:
+    """Renew all tables of a page whose runs are in the folder ``results`` beside it."""
+    text = page.read_text()
+    for name, (render, file) in TABLES.items():
+        source = page.parent / "results" / file
+        if source.exists():
+            text = insert(text, name, render([json.loads(line) for line in source.read_text().splitlines()]))
+    page.write_text(text)
 
 
 if __name__ == "__main__":
-    page, patients, others, traces = (Path(name) for name in sys.argv[1:])
-    insert(page, "tables", render([patients]))
-    insert(page, "objects", render_objects(others))
-    insert(page, "traces", render_traces(traces))
+    main(Path(sys.argv[1]))

@@ -10,7 +10,8 @@ import pytest
 
 from helpers.command_line import Run
 from helpers.mri import head, psnr
-from medrecon.data import Volume, read_volume, write
+from medrecon.data import Geometry, Volume, read_volume, write
+from medrecon.simulate_contrast import random_contrast
 
 
 @pytest.fixture
@@ -82,3 +83,20 @@ def test_a_volume_without_signal_is_refused(run: Run) -> None:
     assert answer.code == 3
     assert "no signal" in answer.err
     assert not Path("k.h5").exists()
+
+
+def test_a_label_map_becomes_a_volume_and_an_old_file_stays(run: Run) -> None:
+    codes = np.zeros((20, 22, 24), dtype=np.float32)
+    codes[4:16, 4:16, 4:16] = 3
+    codes[7:12, 7:12, 7:12] = 2
+    labels = Volume(codes, Geometry.from_spacing(codes.shape, (1.0, 1.0, 1.0)), "a.u.")
+    write(Path("labels.nii.gz"), labels)
+    command = ("simulate", "mri-contrast", "labels.nii.gz", "-o", "painted.nii.gz", "--seed", 2)
+    answer = run(*command)
+    assert answer.code == 0 and "voxels" in answer.out
+    expected = random_contrast(labels, 2).array
+    np.testing.assert_allclose(read_volume("painted.nii.gz").array, expected, rtol=1e-6)
+    old = Path("painted.nii.gz").read_bytes()
+    assert run(*command).code == 2
+    assert Path("painted.nii.gz").read_bytes() == old
+    assert run(*command, "--overwrite").code == 0

@@ -12,7 +12,6 @@ from helpers.traces import dipping, write_segy
 from medrecon.cli.job import _with_traces
 from medrecon.data import Traces, read, read_volume, write
 from medrecon.data.segy import open_segy
-from medrecon.engine import Result
 
 
 @pytest.fixture
@@ -91,8 +90,7 @@ def test_a_spread_is_zero_where_traces_were_measured(holes: Path, tmp_path: Path
     scan = read(holes)
     assert isinstance(scan, Traces)
     deviation = scan.to_volume().with_array(np.arange(8 * 32 * 10, dtype=np.float32).reshape(8, 32, 10))
-    result = Result(deviation, "done", "posterior", [], {}, {})
-    write(tmp_path / "s.sgy", _with_traces(deviation, scan, "spread", tmp_path / "s.sgy", result))
+    write(tmp_path / "s.sgy", _with_traces(deviation, scan, "spread", tmp_path / "s.sgy", "posterior"))
     found = read(tmp_path / "s.sgy")
     expected = np.where(scan.live[..., None], 0, deviation.array.transpose(0, 2, 1))
     np.testing.assert_allclose(found.data, expected, rtol=1e-6)

@@ -14,6 +14,7 @@ from medrecon.data import KSpace, read, sniff
 from medrecon.data.twix import _directions
 from medrecon.engine import reconstruct
 from medrecon.errors import InputError, MissingDependency
+from medrecon.mri import measurement_of
 from medrecon.scans import problem_from_scan
 
 
@@ -106,3 +107,13 @@ def test_damaged_and_foreign_files(tmp_path: Path) -> None:
     (tmp_path / "floats.dat").write_bytes(np.random.default_rng(0).standard_normal(4000).astype("<f4").tobytes())
     with pytest.raises(InputError, match="no reader recognises"):
         read(tmp_path / "floats.dat")
+
+
+def test_noise_of_the_real_phantom_is_that_of_its_empty_edges() -> None:
+    """No noise scan: the level is told by the oversampled readout, next to the grid and beside the phantom."""
+    pytest.importorskip("twixtools")
+    kspace = read(phantom_file())
+    found = measurement_of(kspace)
+    images = np.fft.fftshift(np.fft.ifft(np.fft.ifftshift(kspace.data, 2), axis=2, norm="ortho"), 2)
+    beside = np.abs(images[:, 0, [*range(60, 80), *range(245, 265)]]) ** 2
+    assert found.level == pytest.approx(np.sqrt(beside.mean() / 2), rel=0.1)

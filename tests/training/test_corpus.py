@@ -217,4 +217,17 @@ def test_real_volumes(tmp_path: Path) -> None:
     position = corpus.index[0, 1]
     truth = (np.clip(volume.array[position], -1000, 3100) + 1000) / 1000
     np.testing.assert_allclose(corpus.whole(0) * (truth > 0.08), truth * (truth > 0.08), atol=0.6 * STEP)
-    assert json.loads((tmp_path / "cache" / "corpus.json").read_text())["format"] == "medrecon-corpus-1"
+    assert json.loads((tmp_path / "cache" / "corpus.json").read_text())["format"] == "medrecon-corpus-2"
+
+
+def test_planes_across_thick_slices_are_left_out(tmp_path: Path) -> None:
+    array = np.zeros((16, 40, 40), dtype=np.float32)
+    array[2:14, 6:34, 6:34] = 100
+    (tmp_path / "data").mkdir()
+    write(tmp_path / "data/thick.nii.gz", Volume(array, Geometry.from_spacing(array.shape, (5.0, 1.0, 1.0)), "a.u."))
+    write(tmp_path / "data/cube.nii.gz", Volume(array, Geometry.from_spacing(array.shape, (1.5, 1.0, 1.0)), "a.u."))
+    planes = ("axial", "coronal", "sagittal")
+    corpus = load_corpus(tmp_path / "data", tmp_path / "cache", planes=planes, minimum_pixels=60)
+    assert [(s.name, s.plane) for s in corpus.sources] == [("cube.nii.gz", p) for p in planes] + [
+        ("thick.nii.gz", "axial")
+    ]

@@ -9,8 +9,10 @@ from medrecon.errors import InputError
 from medrecon.physics.mri.coils import (
     compressed_geometrically,
     compression_matrix,
+    edge_covariance,
     mixed,
     noise_covariance,
+    periphery_level,
     whitening_matrix,
 )
 from medrecon.physics.mri.fourier import centred_fft, centred_ifft, cropped
@@ -45,6 +47,55 @@ def test_what_is_no_covariance_is_refused(covariance: torch.Tensor):
         whitening_matrix(covariance)
     with pytest.raises(InputError, match="fewer samples than coils"):
         noise_covariance(normal(3, 2))
+
+
+def oversampled(mixing: torch.Tensor, *, reach: int = 40, roll_off: float = 0.4) -> torch.Tensor:
+    """k-space of two slices, 64 lines of 120 samples: an object ``reach`` long, noise that is rolled off."""
+    position = torch.arange(120) - 60.0
+    slope = ((position.abs() / 60 - 0.5).clamp_min(0) * 2) ** 2  # flat where the grid will be
+    images = mixed(mixing, normal(len(mixing), 2, 120, 64)) * 2**0.5 * (1 - (1 - roll_off) * slope)[:, None]
+    images += 300 * (position.abs() < reach / 2)[:, None] * normal(len(mixing), 2, 1, 64, seed=5)
+    return centred_fft(images, (2,))
+
+
+def test_noise_is_told_from_the_edges_of_an_oversampled_readout():
+    mixing = torch.eye(3, dtype=torch.complex128) + 0.3 * normal(3, 3, seed=4)
+    expected = mixing @ mixing.conj().T
+    for reach in (40, 66):  # within the grid, and beyond it
+        found = edge_covariance(oversampled(mixing, reach=reach), torch.ones(1, 1, 1), 1, 60)
+        assert torch.linalg.norm(found - expected) < 0.15 * torch.linalg.norm(expected)
+
+
+def test_noise_at_the_edges_is_that_of_one_measurement():
+    data = oversampled(torch.eye(2, dtype=torch.complex128), roll_off=1)
+    averaged = data / 2  # each line measured four times
+    found = edge_covariance(averaged, torch.full((1, 1, 1), 4.0), 1, 60)
+    assert found.diagonal().real == pytest.approx([1, 1], rel=0.1)
+    lines = (torch.arange(64) % 4 == 0).to(torch.float32)
+    found = edge_covariance(data * lines, lines, 1, 60)
+    assert found.diagonal().real == pytest.approx([1, 1], rel=0.15)
+
+
+def test_edges_without_room_or_without_noise_tell_nothing():
+    data = oversampled(torch.eye(2, dtype=torch.complex128))
+    once = torch.ones(1, 1, 1)
+    assert edge_covariance(data, once, 1, 116) is None
+    assert edge_covariance(data[..., :1], once, 1, 60) is None  # one line is too little
+    assert edge_covariance(torch.zeros_like(data), once, 1, 60) is None
+    assert edge_covariance(data, torch.zeros(1, 1, 1), 1, 60) is None
+    cut = (torch.arange(120) >= 30).to(torch.float32)[:, None]  # a partial echo, which rings
+    assert edge_covariance(data * cut, cut[None], 1, 60) is None
+
+
+def test_noise_is_told_from_the_outermost_samples():
+    spectrum = normal(4, 1, 96, 80) * 2**0.5
+    z = torch.exp(-((torch.arange(96) - 48.0)[:, None] ** 2 + (torch.arange(80) - 40.0) ** 2) / 200)
+    spectrum += 1e4 * z
+    spectrum[:, :, 3, 3] += 1e5  # a spike
+    lines = (torch.arange(80) % 3 == 1).to(torch.float32)
+    assert periphery_level(spectrum, torch.ones(1, 1, 1), (1, 2)) == pytest.approx(1, rel=0.05)
+    assert periphery_level(spectrum * lines / 2, lines * 4, (1, 2)) == pytest.approx(1, rel=0.1)
+    assert periphery_level(spectrum[..., :2], torch.ones(1, 1, 1), (1, 2)) == 0.0  # too few
 
 
 def test_compression_loses_nothing_of_data_that_have_fewer_dimensions():

@@ -18,7 +18,7 @@ from medrecon.errors import InputError
 from medrecon.viewer.layers import UNITS, measurement_layer, volume_layer, volume_of
 from medrecon.viewer.reading import get_reader, read_layers
 from medrecon.viewer.run import Request, reconstructed
-from medrecon.viewer.writing import write_image
+from medrecon.viewer.writing import write_volume
 
 
 def _manifest() -> dict:
@@ -60,7 +60,7 @@ def test_a_volume_comes_back_from_its_layer_and_its_file(tmp_path: Path, orienta
     assert kind == "image"
     assert keywords["units"] == UNITS
     assert keywords["scale"] == pytest.approx((3.0, 2.0, 2.0))
-    (file,) = write_image(str(tmp_path / "body.nii.gz"), data, keywords)
+    (file,) = write_volume(str(tmp_path / "body.nii.gz"), data, keywords)
     back = read_volume(file)
     assert np.array_equal(back.array, volume.array)
     assert back.geometry.almost_equal(volume.geometry)
@@ -94,7 +94,7 @@ def test_a_moved_layer_is_written_where_it_was_moved_to() -> None:
 )
 def test_what_is_no_volume_is_not_written(tmp_path: Path, data: np.ndarray, more: dict, said: str) -> None:
     with pytest.raises(InputError, match=said):
-        write_image(str(tmp_path / "x.nii.gz"), data, {"name": "thing"} | more)
+        write_volume(str(tmp_path / "x.nii.gz"), data, {"name": "thing"} | more)
     assert not list(tmp_path.iterdir())
 
 

@@ -1,0 +1,58 @@
+"""Rows of labelled inputs that scroll where the window is small."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from magicgui.widgets import CheckBox, PushButton
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QFormLayout, QHBoxLayout, QLabel, QScrollArea, QVBoxLayout, QWidget
+
+
+class Form(QScrollArea):
+    """One row for each entry: an input of magicgui with its label, a widget of Qt, or several of them in a tuple."""
+
+    def __init__(self, rows: Sequence[Any]) -> None:
+        super().__init__()
+        inner = QWidget()
+        column = QVBoxLayout(inner)
+        layout = QFormLayout()
+        layout.setLabelAlignment(Qt.AlignmentFlag.AlignLeft)
+        layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        column.addLayout(layout)
+        column.addStretch(1)
+        for row in rows:
+            if isinstance(row, tuple):
+                label = "" if _wide(row[0]) else row[0].label
+                layout.addRow(*([label] if label else []), _beside(row))
+            elif _wide(row):
+                layout.addRow(_native(row))
+            else:
+                layout.addRow(row.label, row.native)
+        self.setWidget(inner)
+        self.setWidgetResizable(True)
+        self.setFrameShape(QScrollArea.Shape.NoFrame)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setMinimumWidth(400)
+
+
+def _wide(entry: Any) -> bool:
+    """Whether an entry takes the whole row: buttons and check boxes carry their own text."""
+    return isinstance(entry, QWidget | PushButton | CheckBox) or not entry.label
+
+
+def _native(entry: Any) -> QWidget:
+    return entry if isinstance(entry, QWidget) else entry.native
+
+
+def _beside(entries: Sequence[Any]) -> QWidget:
+    """Several entries in one row; the label of the first one is that of the row."""
+    box = QWidget()
+    layout = QHBoxLayout(box)
+    layout.setContentsMargins(0, 0, 0, 0)
+    for place, entry in enumerate(entries):
+        if place and not _wide(entry):
+            layout.addWidget(QLabel(entry.label))
+        layout.addWidget(_native(entry), stretch=1)
+    return box

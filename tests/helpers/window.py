@@ -1,0 +1,43 @@
+"""What tests in a real window need: a display, and patience."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable
+from importlib.util import find_spec
+
+import pytest
+
+BINDINGS = ("PyQt6", "PySide6")
+RUNNERS = ("pytestqt", "pytest_xvfb")
+
+
+def need_window() -> None:
+    """Skip the calling module unless napari, a Qt binding, a screen or Xvfb, and the runners are here.
+
+    Without a screen Qt would end the process. Where all but the runners is here, `skips` calls the skip needless.
+    """
+    for name in ("napari", "magicgui"):
+        pytest.importorskip(name)
+    if not any(find_spec(name) for name in BINDINGS):
+        pytest.skip("could not import 'PyQt6' or another binding of Qt", allow_module_level=True)
+    if not os.environ.get("DISPLAY") and shutil.which("Xvfb") is None:
+        pytest.skip("program Xvfb is not installed", allow_module_level=True)
+    for name in RUNNERS:
+        if find_spec(name) is None:
+            pytest.skip(f"a window needs the test runner {name}", allow_module_level=True)
+    if not os.environ.get("DISPLAY"):
+        pytest.fail("there is no screen although pytest-xvfb and Xvfb are installed")
+
+
+def wait(until: Callable[[], bool], seconds: float = 900.0) -> None:
+    """Let the window work until something holds; fails when it never does."""
+    from qtpy.QtWidgets import QApplication
+
+    end = time.monotonic() + seconds
+    while not until():
+        assert time.monotonic() < end, "the window did not get there"
+        QApplication.processEvents()
+        time.sleep(0.005)
