@@ -38,6 +38,7 @@ _INK = "#1f2937"
 _PANEL = (3.3, 3.1)  # inches
 _LONG, _SHORT = 8.0, 1.3  # map of a survey of one row
 _DPI = 130
+_FEW = 16  # rows: a section across fewer is not shown
 
 
 def section_png(image: np.ndarray, traces: Axis, survey: Survey, clip: float, *, signed: bool = False) -> bytes:
@@ -146,6 +147,31 @@ def fk_png(amplitude: np.ndarray, loudest: float, interval: float, distance: flo
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.set_xlabel(f"wavenumber, 1/{unit}")
     axes.set_ylabel("frequency, Hz")
+    return save(figure)
+
+
+def montage_png(volumes: Mapping[str, np.ndarray], *, title: str = "") -> bytes:
+    """The middle sections of volumes ``(row, time, column)`` side by side: of a row, and below it of a column.
+
+    All are clipped at the same amplitude, a bright one of the first; NaN is a hole. Volumes of few rows show one.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    first = next(iter(volumes.values()))
+    rows, _, columns = first.shape
+    clip = float(np.nanpercentile(np.abs(first), 99)) or 1.0
+    count = 2 if rows >= _FEW else 1
+    figure = Figure(figsize=(2.3 * len(volumes), 2.6 * count + 0.4), dpi=_DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(count, len(volumes), squeeze=False)
+    for column, (name, volume) in enumerate(volumes.items()):
+        sections = (volume[rows // 2], volume[:, :, columns // 2].T)
+        for axes, section in zip(grid[:, column], sections, strict=False):
+            _show(axes, section, (0, section.shape[1], section.shape[0], 0), clip, signed=False)
+            axes.set_axis_off()
+        grid[0, column].set_title(name, color=_INK, fontsize=9)
+    figure.suptitle(title, color=_INK, fontsize=10)
     return save(figure)
 
 

@@ -30,17 +30,13 @@ def register(app: typer.Typer) -> None:
 
 
 def demo(
-    kind: Annotated[Kind, typer.Argument(help="ct, mri, or all that this release has.")] = Kind.all,
+    kind: Annotated[Kind, typer.Argument(help="ct, mri, seismic or all of them.")] = Kind.all,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write to.")] = Path("medrecon-demo"),
     seed: options.Seed = 0,
     overwrite: options.Overwrite = False,
     as_json: options.Json = False,
 ) -> None:
     """Measure a known object with too few data, reconstruct it, and write volume, report.html and pictures."""
-    if kind is Kind.seismic:
-        raise UsageError(
-            "there is no seismic demo in this release", hint="It comes with seismic data; run `medrecon demo ct`."
-        )
     chosen = list(_DEMOS) if kind is Kind.all else [kind]
     summaries = {}
     for each in chosen:
@@ -116,21 +112,37 @@ def _mri(folder: Path, seed: int, overwrite: bool) -> dict[str, object]:
     return demo_mri(folder, seed, overwrite=overwrite)
 
 
-_DEMOS: dict[Kind, Callable[[Path, int, bool], dict[str, object]]] = {Kind.ct: _ct, Kind.mri: _mri}
+def _seismic(folder: Path, seed: int, overwrite: bool) -> dict[str, object]:
+    from medrecon.cli.demo_seismic import demo_seismic
+
+    return demo_seismic(folder, seed, overwrite=overwrite)
+
+
+_DEMOS: dict[Kind, Callable[[Path, int, bool], dict[str, object]]] = {
+    Kind.ct: _ct, Kind.mri: _mri, Kind.seismic: _seismic
+}  # fmt: skip
+_COLUMNS = (("psnr", "PSNR dB"), ("ssim_axial", "SSIM axial"), ("ssim_coronal", "coronal"),
+            ("ssim_sagittal", "sagittal"), ("rmse", "RMSE"))  # fmt: skip
 
 
 def _table(name: str, summary: dict[str, object]) -> str:
-    metrics = summary["metrics"]
-    assert isinstance(metrics, dict)
-    rows = [
-        (method, f"{m['psnr']:.2f}", f"{m['ssim_axial']:.3f}", f"{m['ssim_coronal']:.3f}", f"{m['ssim_sagittal']:.3f}",
-         f"{m['rmse']:.3g}")
-        for method, m in metrics.items()
-    ]  # fmt: skip
-    header = ("method", "PSNR dB", "SSIM axial", "coronal", "sagittal", f"RMSE {summary['unit']}")
+    """The figures of all methods; which ones, a demo may say in ``columns``, and in ``about`` what came of it."""
+    metrics, columns = summary["metrics"], summary.get("columns", _COLUMNS)
+    assert isinstance(metrics, dict) and isinstance(columns, tuple)
+    rows = [(method, *(_number(key, values[key]) for key, _ in columns)) for method, values in metrics.items()]
+    header = ("method", *(f"{title} {summary['unit']}" if key == "rmse" else title for key, title in columns))
     where = Path(str(summary["folder"]))
+    about = summary.get("about")
+    if about is None:
+        about = f"{summary['method']}, residual {float(str(summary['discrepancy'])):.2f} times the noise"
     return (
-        f"{name}: {summary['method']} in {float(str(summary['seconds'])):.0f} s, residual "
-        f"{float(str(summary['discrepancy'])):.2f} times the noise\n\n{console.table(rows, header)}\n\n"
+        f"{name}: {about}, in {float(str(summary['seconds'])):.0f} s\n\n{console.table(rows, header)}\n\n"
         f"open {where / 'report.html'}\n     {where / 'comparison.png'}"
     )
+
+
+def _number(key: str, value: float) -> str:
+    """Decibels with two decimals, shares and similarities with three, amplitudes with three digits."""
+    if key == "rmse":
+        return f"{value:.3g}"
+    return f"{value:.2f}" if key.startswith(("psnr", "snr")) else f"{value:.3f}"

@@ -133,13 +133,13 @@ def _refined(
     problem: Problem, classical: Volume, prior: NetworkPrior, rounds: int, rng: np.random.Generator
 ) -> list[Volume]:
     """What ``refine`` makes of the classical volume with a prior, after each of its rounds."""
-    from medrecon.samplers.x0_loop import Refine
+    from medrecon.engine import make_sampler, suited
 
     level = _drawn(rng, _LEVELS)
-    method = Refine(
-        steps=rounds, sigma_max=level, sigma_min=level, trust=_drawn(rng, _TRUST) / level, tv=_drawn(rng, _WEIGHT)
-    )
-    system, keyed = replace(problem, prior=prior).system(), KeyedNoise(0)
+    said = {"steps": rounds, "sigma_max": level, "sigma_min": level, "trust": _drawn(rng, _TRUST) / level,
+            "tv": _drawn(rng, _WEIGHT)}  # fmt: skip
+    problem = replace(problem, prior=prior)
+    method, system, keyed = make_sampler("refine", suited("refine", said, problem)), problem.system(), KeyedNoise(0)
     system = replace(system, start=system.from_quantity(torch.from_numpy(classical.array)))
     state, volumes = method.init(system, keyed), []
     while not method.done(state):

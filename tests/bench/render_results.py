@@ -90,6 +90,21 @@ def phantom(records: Records) -> str:
     return "\n".join([*lines, f"| a volume without noise | {' | '.join([ceiling] * len(rates))} |"])
 
 
+def traces(records: Records) -> str:
+    """One row per survey and kind of holes: signal to noise of all and of the missing traces, the best method bold."""
+    methods = list(dict.fromkeys(r["method"] for r in records))
+    lines = ["", f"| survey | holes | {' | '.join(methods)} |", "|---|---|" + "---|" * len(methods)]
+    for case in dict.fromkeys((r["survey"], r["holes"], r["share"]) for r in records):
+        chosen = [r for r in records if (r["survey"], r["holes"], r["share"]) == case]
+        found = {method: [r for r in chosen if r["method"] == method] for method in methods}
+        reached = {method: mean(rows, "snr_missing") for method, rows in found.items() if rows}
+        cells = [f"{mean(found[m], 'snr_all'):.1f} / {reached[m]:.1f}" if m in reached else "" for m in methods]
+        best = max(reached, key=lambda method: reached[method])
+        cells = [f"**{cell}**" if m == best else cell for m, cell in zip(methods, cells, strict=True)]
+        lines += [f"| {case[0]} | {case[1]}, {case[2]:.0%} | {' | '.join(cells)} |"]
+    return "\n".join(lines)
+
+
 TABLES: dict[str, tuple[Callable[[Records], str], str]] = {
     "tables": (views, "ct-sparse.jsonl"),
     "objects": (objects, "ct-other.jsonl"),
@@ -97,6 +112,7 @@ TABLES: dict[str, tuple[Callable[[Records], str], str]] = {
     "mri-others": (masks, "mri-left-out.jsonl"),
     "mri-brain": (brain, "mri-brain.jsonl"),
     "mri-phantom": (phantom, "mri-phantom.jsonl"),
+    "seismic": (traces, "seismic.jsonl"),
 }
 """Name of the marks in the page: how a table is made, and of which runs."""
 

@@ -1,0 +1,114 @@
+"""Missing traces of held-out surveys: every method on the same holes, one JSON line per case.
+
+    python tests/bench/quality_seismic.py -o results.jsonl                     # linear, POCS, rank reduction, TV
+    python tests/bench/quality_seismic.py -o results.jsonl --methods refine pnp --prior PRIOR
+    python tests/bench/quality_seismic.py --split model --methods refine:trust=0.1 -o tuning.jsonl --prior PRIOR
+
+Traces are taken out of complete real surveys (``--split test``: never trained on, and never used to choose a setting)
+or of synthetic ones with seeds of their own (``--split model``: for that). Cases already in the output file are
+skipped, so that a stopped run goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+import yaml
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import realdata
+from medrecon.data import read
+from medrecon.data.seismic_model import seismic_model
+from medrecon.data.traces import Traces
+from medrecon.engine import reconstruct
+from medrecon.physics.seismic import make_trace_mask
+from medrecon.prior import NetworkPrior, load_prior
+from medrecon.samplers import samplers
+from medrecon.scans import problem_from_scan
+from medrecon.trace_metrics import compare_traces
+
+TEST = ("f3.sgy", "f3_2lines.sgy", "viking_small.segy")
+MODELS = {"volume": (48, 64, 128), "gathers": (16, 64, 128), "line": (1, 192, 192)}
+_FIRST_SEED = 20_000  # of synthetic surveys that no prior was trained or validated on
+HOLES = ("random:0.5", "lines:0.5", "hole:0.1", "regular:0.5")
+METHODS = ("linear", "pocs", "pocs:dimensions=2", "drr", "tv")
+
+
+def survey(split: str, name: str) -> Traces:
+    """A complete survey; of a synthetic one the name is ``KIND-NUMBER``."""
+    if split == "model":
+        kind, number = name.split("-")
+        return seismic_model(kind, MODELS[kind], seed=_FIRST_SEED + int(number))
+    content = read(realdata.need("seismic", split, name))
+    assert isinstance(content, Traces)
+    return content
+
+
+def main() -> None:
+    """Run the cases that the output file does not hold yet."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--split", choices=("test", "train", "model"), default="test")
+    parser.add_argument("--surveys", nargs="*", help="files of the split, or KIND-NUMBER of synthetic ones")
+    parser.add_argument("--holes", nargs="+", default=HOLES, help="KIND:SHARE")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--prior", help="name or file; needed by diffusion methods")
+    parser.add_argument("--methods", nargs="+", default=METHODS, help="name or name:key=value,key=value")
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    options = parser.parse_args()
+    if options.prior is None and any(_needs_prior(m) for m in options.methods):
+        parser.error("diffusion methods need --prior")
+    done = set()
+    if options.output.exists():
+        done = {json.loads(line)["case"] for line in options.output.read_text().splitlines()}
+    prior = load_prior(options.prior) if options.prior is not None else None
+    usual = TEST if options.split == "test" else tuple(f"{kind}-{n}" for kind in MODELS for n in range(3))
+    for name in options.surveys or usual:
+        truth = survey(options.split, name)
+        for kind, share in (hole.split(":") for hole in options.holes):
+            for seed in options.seeds[:1] if kind == "regular" else options.seeds:  # which has no seed
+                _cases(options, name, truth, kind, float(share), seed, done, prior)
+
+
+def _needs_prior(method: str) -> bool:
+    return bool(samplers.get(method.split(":")[0]).needs_prior)
+
+
+def _cases(
+    options: argparse.Namespace, name: str, truth: Traces, kind: str, share: float, seed: int, done: set[str],
+    prior: NetworkPrior | None,
+) -> None:  # fmt: skip
+    """All methods on the same holes."""
+    given = truth.keeping(make_trace_mask(kind, truth.data.shape[:2], share, seed=seed))
+    problem = problem_from_scan(given)
+    for method in options.methods:
+        needs = _needs_prior(method)
+        case = f"{options.split}/{name}/{kind}/{share:g}/{seed}/{method}" + (f"/{options.prior}" if needs else "")
+        if case in done:
+            continue
+        label, _, text = method.partition(":")
+        settings = {k: yaml.safe_load(v) for k, v in (pair.split("=") for pair in text.split(",") if pair)}
+        began = time.perf_counter()
+        solved = replace(problem, prior=prior) if needs else problem
+        result = reconstruct(solved, label, seed=seed, judgement="none", **settings)
+        seconds = time.perf_counter() - began
+        filled = given.with_volume(result.volume).to_volume()
+        record = {
+            "case": case, "survey": name, "holes": kind, "share": share, "missing": float(1 - given.live.mean()),
+            "seed": seed, "method": method, "prior": options.prior if needs else None, "seconds": seconds,
+        } | compare_traces(filled.array, truth.to_volume().array, ~given.live & truth.live)  # fmt: skip
+        with options.output.open("a") as file:
+            file.write(json.dumps(record) + "\n")
+        words = f"{record['snr_all']:.2f} dB, missing traces {record['snr_missing']:.2f} dB"
+        sys.stderr.write(f"{case}: {words}, {seconds:.1f} s\n")
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    main()
