@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from medrecon.errors import UsageError
 from medrecon.physics.differences import Differences
 from medrecon.physics.linop import Identity, LinearOperator, Space
+from medrecon.physics.slopes import local_slopes
+from medrecon.physics.steering import SteeredDifferences
 from medrecon.registry import Registry
 
 regularisers: Registry = Registry("regulariser")
@@ -36,6 +40,10 @@ class Regulariser(ABC):
     def K_adjoint(self, z: Tensor, u: Tensor) -> Tensor:  # noqa: N802
         """``K'(z - u)``."""
         return self.K.adjoint(z - u)
+
+    def steered(self, x: Tensor) -> Regulariser:
+        """The regulariser as it is for volumes like ``x``; the same for all but those that follow its structure."""
+        return self
 
     @abstractmethod
     def value(self, x: Tensor) -> float:
@@ -136,6 +144,48 @@ class SquaredDifferences(GradientPenalty):
     def value(self, x: Tensor) -> float:
         """Half the sum of squared differences."""
         return 0.5 * float(self.gradient_length(x).square().sum())
+
+    def prox(self, v: Tensor, step: float) -> Tensor:
+        """Proportional shrinkage."""
+        return v / (1 + step)
+
+
+@regularisers.register("dip")
+class DipSteered(Regulariser):
+    """Half the sum of squared differences along the slopes of seismic events, over rows (axis 0) or columns (2).
+
+    Sections are ``(row, time, column)``. Without ``slopes`` events are taken to be flat; :meth:`steered` finds them.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        spacing: tuple[float, float, float] = (1.0, 1.0, 1.0),
+        axes: tuple[int, ...] = (0,),
+        slopes: Mapping[int, Tensor] | None = None,
+    ) -> None:
+        if not axes or not set(axes) <= {0, 2}:
+            raise UsageError("dips are followed over rows and columns", found=f"axes {axes}", expected="(0,) or (0, 2)")
+        unit = min(spacing[1:])
+        self._spacing, self._axes = spacing, axes
+        slopes = slopes or {axis: torch.zeros(shape) for axis in axes}
+        self.K: SteeredDifferences = SteeredDifferences(shape, slopes, {axis: unit / spacing[axis] for axis in axes})
+
+    def K_gram(self, x: Tensor) -> Tensor:  # noqa: N802
+        """``K'K x``, without the differences between."""
+        return self.K.normal(x)
+
+    def steered(self, x: Tensor) -> DipSteered:
+        """Along the slopes of ``x`` (see `medrecon.physics.slopes`)."""
+        sections, slopes = x.detach().cpu().float().numpy(), {}
+        for axis in self._axes:
+            found = local_slopes(sections.swapaxes(0, axis))
+            slopes[axis] = torch.from_numpy(np.ascontiguousarray(found.swapaxes(0, axis)))
+        return DipSteered(sections.shape, self._spacing, self._axes, slopes)  # type: ignore[arg-type]
+
+    def value(self, x: Tensor) -> float:
+        """Half the sum of squared differences."""
+        return 0.5 * float(self.K(x).square().sum(dtype=torch.float64))
 
     def prox(self, v: Tensor, step: float) -> Tensor:
         """Proportional shrinkage."""

@@ -91,7 +91,7 @@ def select(problem: Problem, solve: Callable[[Problem, str], Tensor]) -> Selecti
     """
     classical = classical_methods(problem)
     if problem.prior is None and len(classical) == 1:
-        return Selection(classical[0], getattr(problem.op, "choice", "no prior was given"), {})
+        return Selection(classical[0], "no prior was given", {})
     axis = getattr(problem.op, "holdout_axis", 0)
     if problem.y.shape[axis] < 3:
         return Selection(classical[0], "too few data to hold any out", {})

@@ -85,9 +85,10 @@ class TraceMask(LinearOperator):
         """What ``auto`` chooses from: which is best depends on dips and holes, by many dB.
 
         Where whole lines are missing at regular distances, spectra repeat themselves: methods that sharpen them bring
-        back the zeros between the lines, and predict hidden traces of the lines themselves all the better for it.
+        back the zeros between the lines, and predict hidden traces of the lines themselves all the better for it. Only
+        methods that tell events from aliases are asked there.
         """
-        return ("linear",) if self.is_decimated else ("linear", "pocs", "drr")
+        return ("linear", "pocs-fan", "dip") if self.is_decimated else ("linear", "pocs", "drr", "dip")
 
     @property
     def is_decimated(self) -> bool:
@@ -95,9 +96,6 @@ class TraceMask(LinearOperator):
         places = torch.nonzero(self.live).numpy()
         steps = [np.gcd.reduce(np.diff(np.unique(p))) if len(np.unique(p)) > 1 else 1 for p in places.T]
         return bool(max(steps) > 1)
-
-    choice = "lines are missing at regular distances, where Fourier and rank methods bring back the holes"
-    """Said where there is only one method to choose."""
 
     def held_out(self, seed: int = 0) -> Tensor:
         """Live traces to hide as a test, shaped as the holes are: 1 where used, ``(rows, 1, columns)``."""

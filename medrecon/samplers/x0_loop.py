@@ -30,7 +30,7 @@ from medrecon.schedules import check_levels, schedules
 from medrecon.solvers import SplitState, admm, cg, least_squares_gram
 
 _INITIAL_STEP = 0  # noise key of the first volume; the loop's steps count from 1
-_PENALTIES = ["tv", "huber", "l2", "low-rank"]
+_PENALTIES = ["tv", "huber", "l2", "low-rank", "dip"]
 _MEMORY = "memory_"  # before the names of what the stepper remembers
 _THRESHOLD = 0.05  # weight / rho of total variation in a proximal step, which is ended early
 _DIFFERENTIATING = ("pseudo-inverse", "gradient")  # data steps that evaluate the prior once more
@@ -59,7 +59,7 @@ class X0Loop(Sampler):
     cg_iterations: int = 10
     tv: float = 2.0  # weight of the model prior, in units of the error of a datum, as in `tv`
     tv_axes: tuple[int, ...] = (0, 1, 2)
-    penalty: str = "tv"  # the model prior: or "huber", "l2", or "low-rank" (along z)
+    penalty: str = "tv"  # the model prior: or "huber", "l2", "low-rank" (along z), "dip" (along the slopes of events)
     guided: bool = True  # whether a prior that was trained with a guide gets one
     directions: tuple[int, ...] = (0,)  # axes along which the prior takes its slices, in turns; 0 is z
     correlation_mm: float = 6.0  # of the fresh noise along z
@@ -126,11 +126,12 @@ class X0Loop(Sampler):
         noisy = clean + self.noise_scale * self.levels()[0] * self._noise(system, noise, _INITIAL_STEP)
         tensors = {"x": noisy, "correction": torch.zeros_like(clean)}
         if self.data_step == "krylov":
-            tensors |= SplitState.zeros(self._terms(system)[:1], clean).to_tensors()
+            tensors |= SplitState.zeros(self._terms(system, clean)[:1], clean).to_tensors()
         return State(0, clean, tensors)
 
-    def _terms(self, system: System) -> list:
-        return [] if self.tv == 0 else [system.penalty(self.penalty, self.tv_axes), *system.bounds()]
+    def _terms(self, system: System, clean: Tensor) -> list:
+        """The model prior, following the structure of the volume as it is now, and the bounds."""
+        return [] if self.tv == 0 else [system.penalty(self.penalty, self.tv_axes).steered(clean), *system.bounds()]
 
     def _noise(self, system: System, noise: KeyedNoise, step: int) -> Tensor:
         if self.noise_scale == 0:
@@ -221,7 +222,7 @@ class X0Loop(Sampler):
         damping = torch.full_like(clean, (error / radius) ** 2)
         if self.empty > 0:
             damping.masked_fill_(system.empty(clean), (error / self.empty) ** 2)
-        terms = self._terms(system)
+        terms = self._terms(system, clean)
         weight = self.tv * error**2
         fitted = admm(
             least_squares_gram(system.op, damping),
@@ -242,7 +243,7 @@ class X0Loop(Sampler):
 
         Chung et al. 2024 (DDS), section 3.3 and algorithm 3; weights relative to ``||A|| = 1``.
         """
-        terms = [] if self.tv == 0 else [system.penalty(self.penalty, self.tv_axes)]
+        terms = self._terms(system, clean)[:1]
         rho = _KRYLOV_RHO
         result = admm(
             least_squares_gram(system.op),

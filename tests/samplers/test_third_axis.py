@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import log10
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -12,14 +14,19 @@ from helpers.operators import MaskedHartley
 from helpers.priors import FunctionPrior
 from helpers.problems import blocks, projection_problem
 from helpers.runs import states
+from helpers.traces import dipping, traces
 from medrecon.data.volume import Geometry
 from medrecon.engine import make_sampler
 from medrecon.errors import UsageError
 from medrecon.noise import KeyedNoise
 from medrecon.physics.noise import GaussianNoise
+from medrecon.physics.seismic import make_trace_mask
 from medrecon.prior import GaussianPrior
 from medrecon.problem import Problem, System
+from medrecon.regularisers import regularisers
 from medrecon.samplers import State
+from medrecon.scans import problem_from_scan
+from medrecon.solvers import admm
 
 SHAPE = (3, 8, 7)
 NOISE = KeyedNoise(4)
@@ -122,3 +129,53 @@ def isotropic_field(size: int = 16) -> tuple[System, Tensor]:
     geometry = Geometry.from_spacing((size,) * 3, (1.0, 1.0, 1.0))
     problem = Problem(op, y, geometry, prior=GaussianPrior(of_slices), noise_model=noise)
     return problem.system(), scale * field
+
+
+# --- dips --------------------------------------------------------------------------------------------------------
+def denoised(noisy: Tensor, name: str, weight: float) -> Tensor:
+    """``argmin 1/2 |x - y|^2 + weight R(x)`` with R along the slices."""
+    term = regularisers.get(name)(tuple(noisy.shape), axes=(0,)).steered(noisy)
+    return admm(lambda v: v, noisy, [term], [weight], x=noisy, rho=[4 * weight], iterations=40, cg_iterations=8).x
+
+
+def test_dip_takes_off_what_slices_do_not_share():
+    """Dipping planes plus an error of each slice by itself: best weight of each penalty, gain in dB.
+
+    Measured: total variation 0.2, squared differences 0.8, along the slopes 5.
+    """
+    truth = torch.from_numpy(dipping(14, 12, 64, slope=1.4).transpose(0, 2, 1).copy()) / 1000
+    error = torch.randn(truth.shape, generator=torch.Generator().manual_seed(0))
+    noisy = truth + 0.4 * float(truth.std()) * error
+
+    def decibels(name: str) -> float:
+        errors = [float((denoised(noisy, name, w) - truth).square().sum()) for w in (0.03, 0.1, 0.3, 1.0, 3.0)]
+        return 10 * log10(float((noisy - truth).square().sum()) / min(errors))
+
+    gains = {name: decibels(name) for name in ("tv", "l2", "dip")}
+    assert gains["dip"] > 2 + max(gains["tv"], gains["l2"])
+
+
+def test_dip_holds_the_loop_together_better():
+    """In the loop itself: a prior that blurs slices, half of the traces missing; slopes renewed in every step."""
+    live = make_trace_mask("random", (12, 20), 0.5, seed=1)
+    truth = dipping(12, 20, 48, slope=1.2).transpose(0, 2, 1) / 1000
+    given = traces(live, rows=12, columns=20, samples=48, slope=1.2)
+    problem = replace(
+        problem_from_scan(given, prior=FunctionPrior(lambda x, sigma: 0.95 * x)), unit=1000.0, quantity="a.u."
+    )
+    system = replace(problem.system(), start=torch.from_numpy(np.where(live[:, None], truth, 0).astype(np.float32)))
+    errors = {}
+    for penalty in ("tv", "l2", "dip"):
+        found = []
+        for weight in (3.0, 30.0, 300.0):
+            settings = {"steps": 6, "penalty": penalty, "tv_axes": (0,), "tv": weight, "model_error": 0.1}
+            *_, last = states(make_sampler("pnp", settings), system, NOISE)
+            found.append(float(np.square((last.estimate.numpy() - truth).transpose(0, 2, 1)[~live]).sum()))
+        errors[penalty] = min(found)
+    assert errors["dip"] < 0.7 * min(errors["tv"], errors["l2"])
+
+
+def test_dip_is_a_property_of_rows_and_columns():
+    with pytest.raises(UsageError, match="rows and columns"):
+        regularisers.get("dip")(SHAPE, axes=(0, 1, 2))
+    assert regularisers.get("dip")(SHAPE, axes=(0, 2)).K.range.shape == (2, *SHAPE)
