@@ -251,6 +251,20 @@ def test_classical_methods_are_judged_against_direct_inversion():
 # --- progress, stopping, resuming ---------------------------------------------------------------------------
 
 
+def test_a_pause_in_the_callback_is_no_part_of_the_pace(monkeypatch: pytest.MonkeyPatch):
+    """By a clock that only the pauses move, nothing is left to wait for."""
+    clock = [0.0]
+    monkeypatch.setattr("medrecon.engine.time.perf_counter", lambda: clock[0])
+    left: list[float] = []
+
+    def callback(report: StepReport) -> None:
+        left.append(report.remaining)
+        clock[0] += 1000.0
+
+    quick(callback=callback)
+    assert left and max(left) == 0
+
+
 def test_the_callback_hears_of_every_step():
     reports: list[StepReport] = []
     volumes = []

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import logging
+import subprocess
+import sys
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -17,7 +20,7 @@ from medrecon.data import Geometry, KSpace, Volume, read_scan, read_volume
 from medrecon.errors import InputError
 from medrecon.viewer.layers import UNITS, measurement_layer, volume_layer, volume_of
 from medrecon.viewer.reading import get_reader, read_layers
-from medrecon.viewer.run import Request, reconstructed
+from medrecon.viewer.run import Request, heard, reconstructed
 from medrecon.viewer.writing import write_volume
 
 
@@ -181,6 +184,18 @@ def test_a_stopped_run_gives_the_last_volume(scan: Path) -> None:
     assert any(np.array_equal(data, seen[-1]) for data, _, _ in layers)
 
 
+def test_what_the_command_line_remarks_is_heard() -> None:
+    from medrecon.cli import console
+
+    log, lines = logging.getLogger("medrecon"), []
+    before = log.level, list(log.handlers)
+    with heard(lines.append):
+        console.remark("scan.h5: the detector has dead columns")
+    console.remark("not heard")
+    assert lines == ["scan.h5: the detector has dead columns"]
+    assert (log.level, list(log.handlers)) == before
+
+
 def test_view_names_the_extra_where_napari_is_missing(run: Run, truth: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from medrecon.cli import viewing
 
@@ -192,3 +207,18 @@ def test_view_names_the_extra_where_napari_is_missing(run: Run, truth: Path, mon
     answer = run("view", truth)
     assert answer.code == 4
     assert "PyQt6" in answer.err
+
+
+def test_the_widgets_load_nothing_heavy_when_they_open() -> None:
+    """napari imports their modules when the menu opens: torch, the engine and matplotlib come with the first use."""
+    for name in ("napari", "magicgui", "qtpy"):
+        pytest.importorskip(name)
+    code = (
+        "import sys, napari\n"
+        "import medrecon.viewer.compare, medrecon.viewer.reconstruct\n"
+        "heavy = {'torch', 'matplotlib', 'scipy.signal', 'monai', 'astra', 'nibabel', 'medrecon.engine'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout.strip() == "[]"

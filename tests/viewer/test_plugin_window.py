@@ -140,6 +140,23 @@ def test_sections_of_no_file_are_saved_with_headers_of_their_own(
     assert np.allclose(read(saved).data, data.transpose(0, 2, 1))
 
 
+def test_view_opens_files_with_both_widgets(
+    make_napari_viewer: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import napari
+
+    from medrecon.cli.viewing import view
+
+    viewer = make_napari_viewer()
+    monkeypatch.setattr(napari, "Viewer", lambda **options: viewer)
+    monkeypatch.setattr(napari, "run", lambda: None)
+    view([write(tmp_path / "v.nii.gz", body()), write(tmp_path / "scan.h5", examples.scan())])
+    assert [layer.name for layer in viewer.layers] == ["v", "scan"]
+    widgets = viewer.window.dock_widgets
+    assert set(widgets) == {"Reconstruct", "Compare"}
+    wait(lambda: "tv" in widgets["Reconstruct"].method.choices)
+
+
 def _bad_files(folder: Path) -> list[Path]:
     """Damaged, cut short, empty, of another kind than their name says, and folders of nothing."""
     good = write(folder / "damaged.nii.gz", body())
