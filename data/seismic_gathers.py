@@ -69,7 +69,7 @@ class Gathers:
         position = arrival / self.interval * _OVERSAMPLING
         below = np.floor(position).astype(np.int64)
         share = position - below
-        rows, columns = np.indices(arrival.shape)
+        rows, columns = np.meshgrid(*(np.arange(n) for n in arrival.shape), indexing="ij")
         for index, weight in ((below, 1 - share), (below + 1, share)):
             inside = (index >= 0) & (index < spikes.shape[2])
             np.add.at(spikes, (rows[inside], columns[inside], index[inside]), (size * weight)[inside])

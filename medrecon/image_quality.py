@@ -239,16 +239,21 @@ def region_statistics(
     )  # fmt: skip
 
 
+def _places(shape: tuple[int, ...]) -> np.ndarray:
+    """Row and column of every pixel, ``(rows, columns, 2)``."""
+    return np.stack(np.meshgrid(*(np.arange(n) for n in shape), indexing="ij"), axis=-1)
+
+
 def _in_polygon(shape: tuple[int, ...], corners: np.ndarray) -> np.ndarray:
     from matplotlib.path import Path
 
-    centres = np.stack(np.indices(shape), axis=-1).reshape(-1, 2)
+    centres = _places(shape).reshape(-1, 2)
     return Path(corners).contains_points(centres).reshape(shape)
 
 
 def _in_ellipse(shape: tuple[int, ...], box: np.ndarray) -> np.ndarray:
     """Inside the ellipse that touches the sides of a box with corners in their order around it."""
-    offset = np.stack(np.indices(shape), axis=-1) - box.mean(axis=0)
+    offset = _places(shape) - box.mean(axis=0)
     halves = (box[1] - box[0]) / 2, (box[3] - box[0]) / 2
     return sum(((offset @ half) / max(float(half @ half), 1e-12)) ** 2 for half in halves) <= 1  # type: ignore[return-value]
 

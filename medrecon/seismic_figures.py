@@ -17,6 +17,7 @@ from medrecon.figures import save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
 STATE_COLOURS = {
@@ -62,7 +63,7 @@ def slice_png(image: np.ndarray, survey: Survey, clip: float, *, signed: bool = 
     return save(figure)
 
 
-def _show(axes: Axes, image: np.ndarray, extent: tuple[float, ...], clip: float, signed: bool) -> None:
+def _show(axes: Axes, image: np.ndarray, extent: tuple[float, float, float, float], clip: float, signed: bool) -> None:
     from matplotlib import colormaps
 
     colours = colormaps["RdBu_r" if signed else "gray"].with_extremes(bad=_HOLE)
@@ -116,7 +117,7 @@ def _map_axes(survey: Survey) -> tuple[Figure, Axes]:
     return _axes(_PANEL if min(survey.state.shape) > 1 else (_LONG, _SHORT))
 
 
-def _map(axes: Axes, survey: Survey, values: np.ndarray, colours: object, low: float, high: float) -> None:
+def _map(axes: Axes, survey: Survey, values: np.ndarray, colours: Colormap, low: float, high: float) -> None:
     rows, columns = survey.rows, survey.columns
     if columns.count == 1 and rows.count > 1:  # a line of rows lies down
         rows, columns, values = columns, rows, values.T
@@ -190,8 +191,8 @@ def _axes(size: tuple[float, float]) -> tuple[Figure, Axes]:
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.tick_params(colors=_INK, labelsize=8)
-    axes.xaxis.label.set_size(8.5)
-    axes.yaxis.label.set_size(8.5)
+    axes.xaxis.label.set_fontsize(8.5)
+    axes.yaxis.label.set_fontsize(8.5)
     for spine in axes.spines.values():
         spine.set_color("#9ca3af")
     return figure, axes

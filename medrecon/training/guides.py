@@ -136,7 +136,7 @@ def _refined(
     from medrecon.engine import make_sampler, suited
 
     level = _drawn(rng, _LEVELS)
-    said = {"steps": rounds, "sigma_max": level, "sigma_min": level, "trust": _drawn(rng, _TRUST) / level,
+    said: dict[str, object] = {"steps": rounds, "sigma_max": level, "sigma_min": level, "trust": _drawn(rng, _TRUST) / level,
             "tv": _drawn(rng, _WEIGHT)}  # fmt: skip
     problem = replace(problem, prior=prior)
     method, system, keyed = make_sampler("refine", suited("refine", said, problem)), problem.system(), KeyedNoise(0)

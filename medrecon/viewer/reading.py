@@ -50,7 +50,7 @@ def _listed(path: Paths) -> list[str]:
 
 
 def _read(path: Path) -> list[Layer]:
-    from medrecon.data import KSpace, Scan, Traces, read, read_volume
+    from medrecon.data import KSpace, Scan, Traces, Volume, read, read_volume
     from medrecon.data.provenance import read_sidecar
     from medrecon.viewer.layers import (
         measurement_layer,
@@ -68,7 +68,7 @@ def _read(path: Path) -> list[Layer]:
     made = "run" in record
     if isinstance(content, Traces) and not made:
         return [traces_layer(content, name, role="traces", file=file, measured=file)]
-    if not made:
+    if isinstance(content, Volume) and not made:
         return [volume_layer(content, name, file=file)]
     named = record.get("beside")
     named = named if isinstance(named, dict) else {}
