@@ -136,8 +136,10 @@ def _refined(
     from medrecon.engine import make_sampler, suited
 
     level = _drawn(rng, _LEVELS)
-    said: dict[str, object] = {"steps": rounds, "sigma_max": level, "sigma_min": level, "trust": _drawn(rng, _TRUST) / level,
-            "tv": _drawn(rng, _WEIGHT)}  # fmt: skip
+    said: dict[str, object] = {
+        "steps": rounds, "sigma_max": level, "sigma_min": level, "trust": _drawn(rng, _TRUST) / level,
+        "tv": _drawn(rng, _WEIGHT),
+    }  # fmt: skip
     problem = replace(problem, prior=prior)
     method, system, keyed = make_sampler("refine", suited("refine", said, problem)), problem.system(), KeyedNoise(0)
     system = replace(system, start=system.from_quantity(torch.from_numpy(classical.array)))
