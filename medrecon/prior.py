@@ -28,6 +28,10 @@ _LARGE = 2e7  # parameters: one slice fills the cores, and eight would take giga
 BUNDLED = Path(__file__).resolve().parent / "weights"
 
 
+ANY = "any"
+"""Orientation of a prior that knows slices of every plane, either way round."""
+
+
 @dataclass(frozen=True)
 class PriorCard:
     """What a prior is good for; stored as JSON beside its weights.
@@ -35,7 +39,8 @@ class PriorCard:
     ``scale`` and ``offset`` map network units to the physical quantity: ``physical = offset + scale * network``.
     ``sigma_min`` and ``sigma_max`` bound the trained noise levels and ``range`` the trained values, both in the
     physical quantity. ``sigma_data`` is the spread of the data in network units. ``error_curve`` lists
-    ``[sigma, root-mean-square error of the denoised slice]`` on validation data.
+    ``[sigma, root-mean-square error of the denoised slice]`` on validation data. ``orientation`` says where x, y and
+    z of the slices grow, or `ANY`.
 
     ``architecture`` holds what builds the network, of the ``family`` that it names (`medrecon.families`; none is the
     lean U-Net). Imported networks have a range of their own; their "network units" are those of the solver, and the
@@ -103,8 +108,11 @@ class PriorCard:
             "sigma_min and sigma_max": 0 < self.sigma_min < self.sigma_max < inf,
             "range": isfinite(low) and isfinite(high) and low < high,
             "spacing_mm": len(self.spacing_mm) == 2 and all(0 < size < inf for size in self.spacing_mm),
-            "orientation": len(self.orientation) == 3
-            and all(sum(letter in axis for letter in self.orientation) == 1 for axis in ("RL", "AP", "SI")),
+            "orientation": self.orientation == ANY
+            or (
+                len(self.orientation) == 3
+                and all(sum(letter in axis for letter in self.orientation) == 1 for axis in ("RL", "AP", "SI"))
+            ),
             "error_curve": levels == sorted(set(levels))
             and all(0 < n < inf for pair in self.error_curve for n in pair),
         }

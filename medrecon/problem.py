@@ -16,7 +16,7 @@ from medrecon.errors import InputError, NonFinite, UsageError
 from medrecon.noise import KeyedNoise
 from medrecon.physics.linop import Composition, Diagonal, LinearOperator
 from medrecon.physics.noise import NoiseModel
-from medrecon.prior import NetworkPrior, Prior
+from medrecon.prior import ANY, NetworkPrior, Prior
 from medrecon.regularisers import Bounds, Regulariser, TotalVariation, regularisers
 
 _BACKGROUND_FRACTION = 0.08  # of the prior's unit: what lies nearer to the background counts as empty
@@ -238,7 +238,7 @@ class System:
     def _flips(self) -> list[int]:
         """Slice axes (1 = height, 2 = width of ``(slices, h, w)``) to flip to the prior's orientation."""
         assert self.prior is not None
-        if self.turned:
+        if self.turned or self.prior.card.orientation == ANY:
             return []
         wanted, found = self.prior.card.orientation, self.geometry.orientation
         opposite = dict(zip("RLAPSI", "LRPAIS", strict=True))

@@ -201,6 +201,14 @@ def test_the_prior_sees_slices_in_its_own_orientation(letters: str, axes: list[i
     assert torch.equal(system_of(letters).denoise(x.flip(axes), 0.3), expected.flip(axes))
 
 
+@pytest.mark.parametrize("letters", ["LPS", "RAS", "ALS", "PIR"])
+def test_a_prior_of_every_plane_sees_slices_as_they_are(letters: str):
+    x = noise(SHAPE)
+    expected = system_of("LPS").denoise(x, 0.3)
+    problem = projection_problem(prior=FunctionPrior(lopsided, orientation="any"))
+    assert torch.equal(replace(problem, geometry=oriented(letters)).system().denoise(x, 0.3), expected)
+
+
 def test_a_prior_of_another_orientation_is_served():
     x = noise(SHAPE)
     expected = system_of("LPS").denoise(x, 0.3)
@@ -351,7 +359,8 @@ def guided_system(letters: str = "LPS", slice_batch: int = 8) -> tuple[System, t
 def test_guides_are_the_neighbouring_slices_of_the_start():
     """Below, at and above the slice; the first and last slices stand in for what lies beyond."""
     system, start = guided_system()
-    guide = system._guide_slices(start, 0, SHAPE[0], 3)
+    assert isinstance(system.prior, NetworkPrior)
+    guide = system._guide_slices(start, 0, SHAPE[0], system.prior)
     for z in range(SHAPE[0]):
         for channel, neighbour in enumerate((max(z - 1, 0), z, min(z + 1, SHAPE[0] - 1))):
             assert torch.equal(guide[z, channel], start[neighbour])

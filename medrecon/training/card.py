@@ -7,8 +7,9 @@ import json
 import numpy as np
 
 from medrecon.data.provenance import versions
+from medrecon.metrics import PLANES
 from medrecon.network import count_parameters
-from medrecon.prior import PriorCard
+from medrecon.prior import ANY, PriorCard
 from medrecon.training.corpus import STEP, Corpus
 from medrecon.training.settings import TrainingSettings
 from medrecon.training.state import TrainingState
@@ -45,7 +46,7 @@ def make_card(
         architecture=state.mean.network.config.to_dict(),
         sigma_data=state.mean.sigma_data,
         guide_error=state.mean.guide_error,
-        orientation="LPS",
+        orientation=ANY if len(set(settings.planes)) == len(PLANES) else "LPS",
         modality=settings.modality,
         error_curve=tuple((sigma * scale, error * scale) for sigma, error in sorted(curve.items())),
         description=settings.description or (before.description if before else ""),
