@@ -6,6 +6,8 @@ Nothing is decoded before it is asked for, and nothing here decides where a trac
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +20,9 @@ from medrecon.errors import CorruptInput, InputError, UsageError
 
 TEXT, BINARY, HEADER = 3200, 400, 240
 _LONGEST = 1 << 24  # samples of a trace
-_BLOCK = 32 << 20  # bytes that are decoded at once
+_BLOCK = 8 << 20  # bytes that are decoded at once: what caches hold
+COMPILED = 1 << 19
+"""Samples from which compiled loops are worth loading: fewer are decoded by numpy."""
 
 NAMES = {
     1: "sequence_in_line", 5: "sequence_in_file", 9: "field_record", 13: "channel", 17: "shot_point", 21: "cdp",
@@ -95,14 +99,33 @@ class SegyFile:
         """Samples of some traces, float32 ``(traces, samples)``; infinite or NaN where the file says so."""
         chosen = np.arange(len(self))[which] if isinstance(which, slice) else np.asarray(which)
         out = np.empty((len(chosen), self.samples), dtype=np.float32)
-        step = max(1, _BLOCK // max(self.traces.dtype.itemsize, 1))
-        stored = self.traces["samples"]
-        for first in range(0, len(chosen), step):
-            part = chosen[first : first + step]
-            consecutive = len(part) > 0 and part[-1] - part[0] + 1 == len(part) and bool((np.diff(part) == 1).all())
-            block = stored[part[0] : part[-1] + 1] if consecutive else stored[part]
-            out[first : first + step] = decode(block, self.form, self.order)
+        for places in self.blocks(len(chosen)):
+            self.decode_into(out, np.arange(places.start, places.stop), chosen[places])
         return out
+
+    def blocks(self, traces: int) -> Iterator[slice]:
+        """That many traces in parts that are decoded at once."""
+        step = max(1, _BLOCK // max(self.traces.dtype.itemsize, 1))
+        for first in range(0, traces, step):
+            yield slice(first, min(first + step, traces))
+
+    def decode_into(self, out: np.ndarray, places: np.ndarray, which: np.ndarray) -> None:
+        """Decode traces ``which`` into the rows ``places`` of ``out``, float32 ``(rows, samples)``, contiguous."""
+        if len(which) * self.samples < COMPILED or self.form.code not in (1, 5):
+            consecutive = len(which) > 0 and bool((np.diff(which) == 1).all())
+            stored = self.traces["samples"]
+            block = stored[which[0] : which[-1] + 1] if consecutive else stored[which]
+            out[places] = decode(block, self.form, self.order)
+            return
+        from medrecon.data import segy_kernels
+
+        size = self.traces.dtype.itemsize
+        words = np.ndarray((len(self), self.samples), np.uint32, self.traces, offset=HEADER, strides=(size, 4))
+        swap = (self.order == "<") != (sys.byteorder == "little")
+        if self.form.code == 1:
+            segy_kernels.decode_ibm(words, which, swap, out, places)
+        else:
+            segy_kernels.copy_words(words, which, swap, out.view(np.uint32), places)
 
     @property
     def text(self) -> list[str]:

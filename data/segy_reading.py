@@ -12,7 +12,7 @@ from medrecon.data.limits import Limits
 from medrecon.data.segy import SegyFile, open_segy, open_su, sniff_segy
 from medrecon.data.segy_headers import is_made_here
 from medrecon.data.trace_grid import ReadOptions, TraceGrid, trace_grid
-from medrecon.data.traces import State, Traces, judged, survey_words
+from medrecon.data.traces import Figures, State, Traces, judged, survey_words
 from medrecon.errors import InputError
 
 GRID_LINE = re.compile(r"MEDRECON GRID (\S+) (\S+)")
@@ -40,9 +40,12 @@ def read_traces(path: str | Path, options: ReadOptions | None = None, *, limits:
     data = np.zeros((rows, columns, file.samples), dtype=np.float32)
     which = grid.index[present]
     order = np.argsort(which)  # in the order of the file, which a disk reads faster
-    flat = data.reshape(-1, file.samples)
-    flat[np.flatnonzero(present.ravel())[order]] = file.decoded(which[order])
-    state = judged(data, present, _marked(file, grid))
+    places, which = np.flatnonzero(present.ravel())[order], which[order]
+    figures = Figures.empty(present.shape)
+    for part in file.blocks(len(which)):
+        file.decode_into(data.reshape(-1, file.samples), places[part], which[part])
+        figures.fill(data, places[part])
+    state = judged(figures, present, _marked(file, grid))
     _check(state, grid, file, options)
     data[state != State.live] = 0
     meta = {"format": file.kind, "sample_format": file.form.name, "warnings": [*file.warnings, *grid.warnings]}

@@ -7,7 +7,7 @@ from enum import IntEnum
 
 import numpy as np
 
-from medrecon.data.segy import SegyFile
+from medrecon.data.segy import COMPILED, SegyFile
 from medrecon.data.trace_grid import Axis, TraceGrid
 from medrecon.data.volume import Geometry, Volume
 from medrecon.errors import InputError
@@ -185,17 +185,45 @@ def survey_words(
     return words | {f"missing_{s.name}": f"{int(numbers[s])} {text}" for s, text in REASONS.items() if numbers[s]}
 
 
-def judged(data: np.ndarray, present: np.ndarray, marked: np.ndarray) -> np.ndarray:
-    """`State` of every trace from its samples ``(rows, columns, n)``, its presence and its mark."""
+@dataclass(frozen=True, eq=False)
+class Figures:
+    """Of every trace, ``(rows, columns)``: whether it is finite, whether it is constant, and its root mean square."""
+
+    finite: np.ndarray
+    constant: np.ndarray
+    loudness: np.ndarray
+
+    @classmethod
+    def empty(cls, shape: tuple[int, int]) -> Figures:
+        """Of traces that are not there: zeros."""
+        return cls(np.ones(shape, bool), np.ones(shape, bool), np.zeros(shape))
+
+    def fill(self, data: np.ndarray, places: np.ndarray) -> None:
+        """The figures of the traces ``places``, flat numbers of ``data`` ``(rows, columns, n)``."""
+        traces, (finite, constant, loudness) = (
+            data.reshape(-1, data.shape[2]),
+            (part.reshape(-1) for part in (self.finite, self.constant, self.loudness)),
+        )
+        if len(places) * data.shape[2] >= COMPILED:
+            from medrecon.data import segy_kernels
+
+            segy_kernels.judge(traces, traces.view(np.uint32), places, finite, constant, loudness)
+            return
+        chosen = traces[places]
+        with np.errstate(over="ignore", invalid="ignore"):
+            highest, lowest = chosen.max(axis=1), chosen.min(axis=1)
+            finite[places] = np.isfinite(highest) & np.isfinite(lowest)
+            constant[places] = highest == lowest
+            loudness[places] = np.sqrt(np.mean(np.square(chosen, dtype=np.float64), axis=1))
+
+
+def judged(figures: Figures, present: np.ndarray, marked: np.ndarray) -> np.ndarray:
+    """`State` of every trace from its figures, its presence and its mark."""
     state = np.where(present, np.uint8(State.live), np.uint8(State.absent)).astype(np.uint8)
-    with np.errstate(over="ignore", invalid="ignore"):
-        highest, lowest = data.max(axis=2), data.min(axis=2)
-        finite = np.isfinite(highest) & np.isfinite(lowest)
-        loudness = np.sqrt(np.mean(np.square(data, dtype=np.float64), axis=2))
-    state[present & (highest == lowest)] = State.zero
-    state[present & ~finite] = State.not_finite
+    state[present & figures.constant] = State.zero
+    state[present & ~figures.finite] = State.not_finite
     state[present & marked] = State.marked_dead
     live = state == State.live
     if live.any():
-        state[live & (loudness > _OUTLIER * np.median(loudness[live]))] = State.outlier
+        state[live & (figures.loudness > _OUTLIER * np.median(figures.loudness[live]))] = State.outlier
     return state

@@ -12,7 +12,7 @@ from medrecon.data.limits import Limits
 from medrecon.data.reading import reading
 from medrecon.data.segy_writing import plain_axes
 from medrecon.data.trace_grid import Axis
-from medrecon.data.traces import State, Traces, judged
+from medrecon.data.traces import Figures, State, Traces, judged
 from medrecon.errors import InputError
 
 
@@ -61,7 +61,9 @@ def _traces(parts: dict[str, np.ndarray], where: str) -> Traces:
         raise InputError(
             "a live trace holds NaN or infinity", where=where, found=f"row {row}, column {column}, sample {sample}"
         )
-    state = judged(data, live, np.zeros(live.shape, bool))
+    figures = Figures.empty(live.shape)
+    figures.fill(data, np.arange(live.size))
+    state = judged(figures, live, np.zeros(live.shape, bool))
     data[state != State.live] = 0
     if not (state == State.live).any():
         raise InputError("no trace is live", where=where, found=f"{state.size} traces, all zero or missing")

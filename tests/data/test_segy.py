@@ -64,6 +64,31 @@ def test_every_format_keeps_what_it_can_hold(form, order):
     np.testing.assert_array_equal(values, untouched)  # segyio changes its caller's array in place
 
 
+@pytest.mark.parametrize("order", [">", "<"])
+@pytest.mark.parametrize("form", [1, 5])
+def test_compiled_loops_read_what_numpy_reads(tmp_path, monkeypatch, form, order):
+    """Bits of any kind, infinite and NaN among them, in any order, with traces of every state."""
+    random = np.random.default_rng(form)
+    data = dipping()
+    data[0, :3], data[0, 3, 5], data[2, 2] = 0, 1e9, 3e7 * data[2, 2]
+    path = write_segy(tmp_path / "a.sgy", data, form=form, order=order, keep=random.permutation(80)[:60])
+    raw = bytearray(path.read_bytes())
+    wild = random.integers(0, 1 << 32, 32, dtype=np.uint32).astype(f"{order}u4")
+    wild[3] = np.uint32(0x7FFFFFFF)  # NaN, and the largest IBM number
+    raw[-128:] = wild.tobytes()
+    path.write_bytes(raw)
+    found = []
+    for least in (1 << 60, 0):
+        monkeypatch.setattr("medrecon.data.segy.COMPILED", least)
+        monkeypatch.setattr("medrecon.data.traces.COMPILED", least)
+        found.append((read_traces(path, ReadOptions(nan="missing")), open_segy(path).decoded(slice(None))))
+    (slow, all_slow), (fast, all_fast) = found
+    np.testing.assert_array_equal(fast.state, slow.state)
+    assert {State.live, State.absent, State.zero, State.not_finite, State.outlier} <= set(np.unique(slow.state))
+    np.testing.assert_array_equal(fast.data, slow.data)
+    np.testing.assert_array_equal(all_fast.view(np.uint32), all_slow.view(np.uint32))
+
+
 def test_integers_are_rounded_and_cut_not_wrapped():
     values = np.float32([[1e9, -1e9, 1.6, -1.6]])
     np.testing.assert_array_equal(encode(values, FORMATS[3], ">")[0], [32767, -32768, 2, -2])
