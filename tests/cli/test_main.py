@@ -37,7 +37,7 @@ def test_version_and_help(run: Run) -> None:
         ["simulate", "ct", "v.nii.gz", "-o", "s.h5", "--views", "0"],
         ["methods", "no-such-method"],
         ["priors", "show", "no-such-prior"],
-        ["demo", "seismic"],
+        ["demo", "sonar"],
         ["demo", "opera"],
     ],
 )

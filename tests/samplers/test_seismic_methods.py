@@ -253,7 +253,7 @@ def test_a_prior_fills_missing_traces_and_leaves_live_ones(method: str):
 def test_sections_are_taken_in_turns_with_their_maps():
     """Rows first, then columns; time stays along the first axis of a section, and live traces are marked."""
     given, prior = survey(), Recorder()
-    reconstruct(problem_from_scan(given, prior=prior), "refine", judgement="none", mirrors=1)
+    reconstruct(problem_from_scan(given, prior=prior), "refine", judgement="none", steps=2, mirrors=1)
     first, last = prior.shown[0], prior.shown[-1]
     assert first.shape == (8, 6, SAMPLES, COLUMNS) and last.shape[1:] == (6, SAMPLES, ROWS)
     live = torch.from_numpy(given.live).float()
@@ -325,6 +325,7 @@ def test_missing_places_play_no_part_with_a_prior(wrong: float):
 
 
 def test_auto_weighs_the_prior_on_hidden_traces():
-    result = reconstruct(problem_from_scan(survey(), prior=mapped_prior()), "auto")
-    assert set(result.assessment["selection"]["errors"]) == {*NAMES, "refine"}
+    problem = problem_from_scan(survey(), prior=mapped_prior())
+    result = reconstruct(problem, "auto")
+    assert set(result.assessment["selection"]["errors"]) == {*problem.op.classical_methods, "refine"}
     assert result.method == "drr"  # a random network predicts nothing
