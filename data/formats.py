@@ -212,6 +212,19 @@ def writer_for(path: str | Path, content: type = Volume) -> Writer:
     return max(fitting, key=lambda pair: pair[0])[1]
 
 
+def content_for(path: str | Path) -> type:
+    """What a result of that name holds: traces where its suffix says so, a volume otherwise.
+
+    Raises UsageError for a name that no writer of either takes.
+    """
+    name = Path(path).name.lower()
+    suffixes = [s for entry in writers if entry.value.content is Traces for s in entry.value.suffixes]
+    if any(name.endswith(suffix) for suffix in suffixes):
+        return Traces
+    writer_for(path, Volume)
+    return Volume
+
+
 def check_output(path: str | Path, content: type = Volume, *, overwrite: bool = False) -> None:
     """Raise UsageError where `write` would refuse the path: call it before a long computation, not after.
 

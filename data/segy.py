@@ -6,6 +6,7 @@ Nothing is decoded before it is asked for, and nothing here decides where a trac
 
 from __future__ import annotations
 
+import mmap
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -139,6 +140,14 @@ class SegyFile:
     def binary(self, byte: int, size: int = 2) -> int:
         """A signed number of the binary file header by its byte in the file (3201 to 3600); 0 for SU."""
         return _number(self.preamble, byte, size, self.order) if len(self.preamble) >= TEXT + BINARY else 0
+
+
+def forget_pages(*arrays: np.ndarray) -> None:
+    """Give back the memory that pages of mapped files take; they are read again when they are needed."""
+    for array in arrays:
+        mapped = getattr(array, "_mmap", None)
+        if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+            mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def is_ebcdic(text: bytes) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 
 from medrecon.data.formats import reader
 from medrecon.data.limits import Limits
-from medrecon.data.segy import SegyFile, open_segy, open_su, sniff_segy
+from medrecon.data.segy import SegyFile, forget_pages, open_segy, open_su, sniff_segy
 from medrecon.data.segy_headers import is_made_here
 from medrecon.data.trace_grid import ReadOptions, TraceGrid, trace_grid
 from medrecon.data.traces import Figures, State, Traces, judged, survey_words
@@ -50,6 +50,30 @@ def read_traces(path: str | Path, options: ReadOptions | None = None, *, limits:
     data[state != State.live] = 0
     meta = {"format": file.kind, "sample_format": file.form.name, "warnings": [*file.warnings, *grid.warnings]}
     return Traces(data, state, grid.rows, grid.columns, file.interval, grid.kind, None, file, grid, meta=meta)
+
+
+def read_states(path: str | Path, options: ReadOptions | None = None) -> tuple[SegyFile, TraceGrid, np.ndarray]:
+    """File, grid and the `State` of every trace, as `read_traces` finds them, without holding the samples.
+
+    Raises what `read_traces` raises, but not for what does not fit into memory.
+    """
+    file, options = opened(path, options)
+    grid = trace_grid(file, options)
+    present = grid.index >= 0
+    which = np.sort(grid.index[present])
+    figures, found = Figures.empty(present.shape), Figures.empty((1, len(file)))
+    for part in file.blocks(len(which)):
+        block = file.decoded(which[part])[None]
+        own = Figures.empty((1, len(block[0])))
+        own.fill(block, np.arange(len(block[0])))
+        for name, values in vars(own).items():
+            getattr(found, name)[0, which[part]] = values[0]
+        forget_pages(file.traces)
+    for name, values in vars(found).items():
+        getattr(figures, name)[present] = values[0, grid.index[present]]
+    state = judged(figures, present, _marked(file, grid))
+    _check(state, grid, file, options)
+    return file, grid, state
 
 
 def opened(path: str | Path, options: ReadOptions | None) -> tuple[SegyFile, ReadOptions]:

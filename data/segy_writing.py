@@ -11,14 +11,23 @@ import numpy as np
 
 from medrecon.data.atomic import final_name
 from medrecon.data.formats import writer
-from medrecon.data.segy import BINARY, FIELDS, NAMES, TEXT, SegyFile, header_dtype, is_ebcdic
+from medrecon.data.segy import (
+    BINARY,
+    FIELDS,
+    NAMES,
+    TEXT,
+    SegyFile,
+    forget_pages,
+    header_dtype,
+    is_ebcdic,
+)
 from medrecon.data.segy_headers import new_headers
 from medrecon.data.segy_samples import FORMATS, encode
 from medrecon.data.trace_grid import CROSSLINE, INLINE, Axis
 from medrecon.data.traces import Traces
 from medrecon.errors import InputError, UsageError
 
-_BLOCK = 4096  # traces
+_BLOCK = 4 << 20  # bytes of traces that are written at once
 _BIN = 25  # metres between traces of a survey without coordinates
 _LONGEST_SU = 0xFFFF
 
@@ -94,8 +103,9 @@ def _blocks(traces: Traces, file: SegyFile) -> Iterator[np.ndarray]:
     size = file.traces.dtype.itemsize
     stored = np.ndarray((len(file), size), np.uint8, buffer=file.traces)
     data, source, number = traces.data.reshape(-1, file.samples), source.ravel(), number
-    for first in range(0, len(place), _BLOCK):
-        part = place[first : first + _BLOCK]
+    step = max(1, _BLOCK // size)
+    for first in range(0, len(place), step):
+        part = place[first : first + step]
         block = np.empty((len(part), size), np.uint8)
         old = source[part] >= 0
         block[old] = stored[source[part][old]]
@@ -106,6 +116,7 @@ def _blocks(traces: Traces, file: SegyFile) -> Iterator[np.ndarray]:
             samples = np.ascontiguousarray(encode(data[fresh], file.form, file.order))
             block[~old, 240:] = samples.reshape(len(fresh), -1).view(np.uint8)
         yield block
+        forget_pages(file.traces, traces.data)
 
 
 def _by_columns(index: np.ndarray) -> bool:
@@ -196,8 +207,9 @@ def _fresh_traces(traces: Traces, order: str) -> Iterator[np.ndarray]:
         written = written if more is None else written | more
     dtype = np.dtype([("header", header_dtype(order)), ("samples", form.dtype(order), (traces.data.shape[2],))])
     rows, columns = np.nonzero(written)
-    for first in range(0, len(rows), _BLOCK):
-        row, column = rows[first : first + _BLOCK], columns[first : first + _BLOCK]
+    step = max(1, _BLOCK // dtype.itemsize)
+    for first in range(0, len(rows), step):
+        row, column = rows[first : first + step], columns[first : first + step]
         block = np.zeros(len(row), dtype)
         header = block["header"]
         header["sequence_in_line"], header["sequence_in_file"] = column + 1, first + 1 + np.arange(len(row))

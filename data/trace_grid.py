@@ -64,6 +64,9 @@ class ReadOptions:
         ``"error"`` or ``"missing"``: what traces with NaN or infinity are.
     sparse
         Accept a grid that is nearly empty.
+    memory
+        MiB that a reconstruction may take; a larger one is made window by window from the file. By default most of the
+        memory that is free.
     """
 
     inline: int = INLINE
@@ -77,6 +80,7 @@ class ReadOptions:
     salvage: bool = False
     nan: str = "error"
     sparse: bool = False
+    memory: float | None = None
 
     @classmethod
     def of(cls, said: dict[str, object]) -> ReadOptions:
@@ -96,6 +100,8 @@ class ReadOptions:
             raise UsageError("unknown keys", found=options.keys, expected="3d, offsets, cdp, shots or line")
         if options.interval is not None and not (isinstance(options.interval, int | float) and options.interval > 0):
             raise UsageError("the sample interval is in microseconds", found=options.interval)
+        if options.memory is not None and not (isinstance(options.memory, int | float) and options.memory > 0):
+            raise UsageError("memory is a number of MiB", found=options.memory)
         return options
 
 

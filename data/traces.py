@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
@@ -14,7 +15,7 @@ from medrecon.errors import InputError
 
 _OUTLIER = 1000.0  # times the median loudness: no gain of a recorder explains that
 _BRIGHT = 0.995  # share of live samples that are fainter than 1 in internal units, as in training of priors
-_MOST_SAMPLES = 4_000_000  # for percentiles
+_MOST_SAMPLES = 1_000_000  # for percentiles
 
 
 class State(IntEnum):
@@ -102,10 +103,7 @@ class Traces:
     def unit(self) -> float:
         """A bright amplitude, the 99.5th percentile of the live samples' sizes: what counts as 1 inside."""
         values = np.abs(self.data[self.live]).ravel()
-        if values.size == 0:
-            return 1.0
-        bright = float(np.quantile(values[:: max(1, values.size // _MOST_SAMPLES)], _BRIGHT))
-        return bright or float(values.max()) or 1.0
+        return bright_unit(values[:: sample_step(values.size)], lambda: float(values.max()))
 
     def counts(self) -> dict[str, int]:
         """How many traces are missing, by `State`; only those that occur."""
@@ -163,6 +161,18 @@ class Traces:
                       "rms": float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))}  # fmt: skip
         warnings = self.meta.get("warnings") or []
         return words | ({"warnings": "; ".join(warnings)} if warnings else {})
+
+
+def sample_step(samples: int) -> int:
+    """Every how many live samples are looked at for percentiles, in the order of the grid."""
+    return max(1, samples // _MOST_SAMPLES)
+
+
+def bright_unit(sizes: np.ndarray, largest: Callable[[], float]) -> float:
+    """`Traces.unit` from the sizes of the live samples that are looked at; ``largest`` of all, where those are zero."""
+    if sizes.size == 0:
+        return 1.0
+    return float(np.quantile(sizes, _BRIGHT)) or largest() or 1.0
 
 
 def survey_words(

@@ -40,8 +40,15 @@ class Windows:
             yield a, b, c
 
     def share(self, part: int, parts: int) -> list[tuple[slice, slice, slice]]:
-        """The windows of one of ``parts`` shares of the work."""
-        return list(self)[part::parts]
+        """The windows of one of ``parts`` shares of the work, in their order: sums do not depend on the shares."""
+        places = list(self)
+        return places[len(places) * part // parts : len(places) * (part + 1) // parts]
+
+    def in_one_band(self) -> list[tuple[slice, slice, slice]]:
+        """The windows that begin in one row, as places in the rows that they cover."""
+        _, b, c = self.window
+        rows = slice(0, self.window[0])
+        return [(rows, slice(t, t + b), slice(k, k + c)) for t in self.starts(1) for k in self.starts(2)]
 
     def taper(self) -> Tensor:
         """Weight of each voxel of a window: a squared sine along each axis."""

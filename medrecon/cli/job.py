@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medrecon.cli import console, options, running
+from medrecon.cli import console, options, running, stream
 from medrecon.cli.stored import Beside, stored_report
 from medrecon.errors import MissingDependency, UsageError
 
@@ -53,7 +53,7 @@ class Job:
         """Everything that will be written can be written. Raises UsageError where not."""
         from medrecon.assess import LAYERS
         from medrecon.data.atomic import check_target
-        from medrecon.data.formats import check_output
+        from medrecon.data.formats import check_output, content_for
 
         beside = Beside(self.output)
         targets = [self.output, beside.named("baseline")]
@@ -64,7 +64,7 @@ class Job:
             if not _maps_can_be_written(self.output):
                 raise MissingDependency("highdicom", "dicom", "a spread in DICOM")
         for target in targets:
-            check_output(target, _content_of(self.output), overwrite=self.overwrite)
+            check_output(target, content_for(self.output), overwrite=self.overwrite)
         if self.config.report is not None:
             running.check_is_file_name(Path(self.config.report), ".html")
             for target in (Path(self.config.report), beside.measurement):
@@ -120,6 +120,7 @@ class Job:
     def prepared(self) -> Prepared:
         """Everything that the run needs. Raises InputError or UsageError where it does not fit together."""
         from medrecon.data import Traces
+        from medrecon.data.formats import content_for
         from medrecon.data.reading import naming
         from medrecon.samplers import samplers
         from medrecon.scans import prior_for, problem_from_scan
@@ -135,7 +136,7 @@ class Job:
         prior = None
         if config.prior is not None or config.method == "auto" or samplers.get(config.method or "").needs_prior:
             prior = prior_for(scan.modality, config.prior, device=device)
-        if _content_of(self.output) is Traces:
+        if content_for(self.output) is Traces:
             if not isinstance(scan, Traces):
                 raise UsageError("only seismic data are written as traces", where=self.output.name, found=scan.modality)
             if self.preview is not None:
@@ -177,6 +178,8 @@ class Job:
         from medrecon.report import write_report
 
         config, beside = self.config, Beside(self.output)
+        if stream.is_for(self):
+            return stream.execute(self)
         ready = self.prepared()
         self.prepare_checkpoint(resume)  # bad input leaves that of an earlier run alone
         result = running.run(
@@ -342,6 +345,7 @@ def _with_traces(volume: Volume, scan: Traces, name: str, output: Path, method: 
     import numpy as np
 
     from medrecon.data import Traces
+    from medrecon.data.formats import content_for
     from medrecon.data.traces import State
 
     if name == "spread":
@@ -349,7 +353,7 @@ def _with_traces(volume: Volume, scan: Traces, name: str, output: Path, method: 
         scan = replace(scan, state=np.full_like(scan.state, State.absent))
         method = f"spread of {method}"
     filled = replace(scan, meta=scan.meta | {"method": method}).with_volume(volume)
-    return filled if _content_of(output) is Traces else filled.to_volume()
+    return filled if content_for(output) is Traces else filled.to_volume()
 
 
 def _one_slice(volume: Volume, index: int) -> Volume:
@@ -364,24 +368,11 @@ def _one_slice(volume: Volume, index: int) -> Volume:
 def _maps_can_be_written(output: Path) -> bool:
     """Whether maps of real numbers can stand beside ``output``: in DICOM they take an optional library."""
     from medrecon.data import Volume
-    from medrecon.data.formats import writer_for
+    from medrecon.data.formats import content_for, writer_for
 
-    return _content_of(output) is not Volume or (
+    return content_for(output) is not Volume or (
         writer_for(output, Volume).name != "dicom" or find_spec("highdicom") is not None
     )
-
-
-def _content_of(output: Path) -> type:
-    """What a name can hold: traces where its suffix says so, a volume otherwise. Raises UsageError for neither."""
-    from medrecon.data import Traces, Volume, writers
-    from medrecon.data.formats import writer_for
-
-    name = output.name.lower()
-    suffixes = [s for entry in writers if entry.value.content is Traces for s in entry.value.suffixes]
-    if any(name.endswith(suffix) for suffix in suffixes):
-        return Traces
-    writer_for(output, Volume)
-    return Volume
 
 
 def _seconds(result: Result) -> float:

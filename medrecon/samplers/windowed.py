@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -47,13 +48,23 @@ class Windowed(Sampler):
         shape = system.geometry.shape
         windows = Windows(shape, self.window_for(shape))
         total, weight = state.tensors["sum"].clone(), state.tensors["weight"].clone()
-        taper = windows.taper()
-        for place in windows.share(state.step, _PARTS):
-            total[place] += taper * self._filled(traces, place)
-            weight[place] += taper
+        self.fill_windows(traces, windows.share(state.step, _PARTS), windows.taper(), total, weight)
         done = weight > 0
         estimate = torch.where(done, total / weight.clamp_min(1e-12), state.estimate)
         return state.advance(traces.with_live(estimate), {"sum": total, "weight": weight})
+
+    def fill_windows(
+        self,
+        traces: TraceSystem,
+        places: Iterable[tuple[slice, slice, slice]],
+        taper: Tensor,
+        total: Tensor,
+        weight: Tensor,
+    ) -> None:
+        """Fill the windows at these places; adds results times ``taper`` to ``total`` and tapers to ``weight``."""
+        for place in places:
+            total[place] += taper * self._filled(traces, place)
+            weight[place] += taper
 
     def _filled(self, traces: TraceSystem, place: tuple[slice, slice, slice]) -> Tensor:
         data, mask = traces.data[place], traces.mask[place[0], :, place[2]]

@@ -134,3 +134,19 @@ def test_bad_files_end_with_3_and_leave_nothing(run: Run, holes: Path, tmp_path:
 def test_other_data_are_not_written_as_traces(run: Run, scan: Path):
     assert run("recon", scan, "-o", "out.sgy", "--method", "fbp").code == 2
     assert run("info", scan, "--traces", "inline=9").code == 2
+
+
+def test_recon_gives_the_same_file_either_way(run: Run, holes: Path, tmp_path: Path):
+    words = ("--method", "pocs", "--set", "iterations=5")
+    assert run("recon", holes, "-o", "memory.sgy", *words).code == 0
+    answer = run("recon", holes, "-o", "stream.sgy", *words, "--traces", "memory=0.05", "--json")
+    assert answer.code == 0, answer.err
+    assert "window by window" in answer.err and answer.json()["method"] == "pocs"
+    assert (tmp_path / "stream.sgy").read_bytes() == (tmp_path / "memory.sgy").read_bytes()
+    assert not list(tmp_path.glob(".*work"))
+    assert run("report", "stream.sgy", "-o", "r.html").code == 0
+    assert run("recon", holes, "-o", "auto.sgy", "--traces", "memory=0.05", "--json").json()["selection"]["errors"]
+    for words in (("--report", "x.html"), ("--samples", 2), ("--method", "tv")):
+        answer = run("recon", holes, "-o", "not.sgy", *words, "--traces", "memory=0.05")
+        assert answer.code == 2 and "memory" in answer.err
+    assert not (tmp_path / "not.sgy").exists()
