@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 
 FIGURES = Path(__file__).resolve().parent / "figures"
-SIZE = (1380, 860)
-STEPS, SAMPLES = 20, 2
+SIZE = (1380, 740)
+STEPS = 20
+CLOSER = 1.35
 HALF_WAY = 0.6  # of the steps: when the first picture is taken
 
 
@@ -57,6 +58,13 @@ def take(viewer: Any, name: str) -> None:
     sys.stdout.write(f"{name}: {picture.size[0]} x {picture.size[1]}, {len(buffer.getvalue()) / 1024:.0f} kB\n")
 
 
+def look_closer(viewer: Any) -> None:
+    """The body rather than the air around it."""
+    settle()
+    viewer.reset_view()
+    viewer.scene.camera.zoom *= CLOSER
+
+
 def main() -> None:
     """Reconstruct, watch, compare."""
     import napari
@@ -76,13 +84,13 @@ def main() -> None:
     widgets = {"Reconstruct": ReconstructWidget(viewer), "Compare": CompareWidget(viewer)}
     reconstruct, compare = widgets.values()
     docks = [viewer.window.add_dock_widget(w, name=name, tabify=True) for name, w in widgets.items()]
-    docks[0].raise_()
     wait(lambda: "refine" in reconstruct.method.choices)
+    docks[0].raise_()
 
     # --- while it runs ---
     truth.visible = measured.visible = False
     viewer.layers.selection.active = measured
-    reconstruct.method.value, reconstruct.steps.value, reconstruct.samples.value = "refine", STEPS, SAMPLES
+    reconstruct.method.value, reconstruct.steps.value = "refine", STEPS
     reconstruct.begin()
     middle = truth.data.shape[0] // 2
     place = tuple(truth.data_to_world((middle, 0, 0)))
@@ -90,7 +98,7 @@ def main() -> None:
     wait(lambda: reconstruct.state.text().startswith("refine") and _share(reconstruct) >= HALF_WAY)
     reconstruct.pause.changed.emit(True)
     wait(lambda: "paused" in reconstruct.state.text())
-    viewer.reset_view()
+    look_closer(viewer)
     take(viewer, "viewer-reconstruct.png")
     reconstruct.pause.changed.emit(True)
     wait(lambda: reconstruct._worker is None)
@@ -103,11 +111,12 @@ def main() -> None:
     compare.line.changed.emit(True)
     viewer.layers[LINE].add_lines(np.array([[middle, 0.5 * rows, 0.1 * columns], [middle, 0.5 * rows, 0.9 * columns]]))
     compare.region.changed.emit(True)
-    top, left, size = 0.44 * rows, 0.52 * columns, 0.1 * columns
+    top, left, size = 0.44 * rows, 0.46 * columns, 0.1 * columns
     box = [(top, left), (top, left + size), (top + size, left + size), (top + size, left)]
     viewer.layers[REGIONS].add_ellipses(np.array([(middle, *corner) for corner in box]))
     viewer.layers.selection.active = compare.result.value
     compare.mode.value = "side by side"
+    look_closer(viewer)
     take(viewer, "viewer-compare.png")
     viewer.close()
 

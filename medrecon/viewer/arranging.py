@@ -133,4 +133,5 @@ def _label(layer: Any, shown: bool) -> None:
     """Name in the picture, and a bar of colours for maps."""
     layer.name_overlay.visible = shown
     if is_map(layer):
+        layer.colorbar.position = "bottom_left"
         layer.colorbar.visible = shown

@@ -58,6 +58,7 @@ class CompareWidget(Form):
         self.region = PushButton(text="Draw a region")
         self.plot = ComboBox(label="plot", choices=PLOTS)
         self.picture = QLabel()
+        self.caption = QLabel()
         self.table = QTableWidget()
         self.report = PushButton(text="Open the report")
         self.state = QLabel()
@@ -65,7 +66,7 @@ class CompareWidget(Form):
             [
                 self.result, self.beside, self.third, self.mode, self.edge, self.preset,
                 (self.window_width, self.window_level), self.drag, (self.line, self.region), self.plot, self.picture,
-                self.table, self.report, self.state,
+                self.caption, self.table, self.report, self.state,
             ]
         )  # fmt: skip
         self.picture.setAlignment(Qt.AlignmentFlag.AlignCenter)
@@ -152,7 +153,7 @@ class CompareWidget(Form):
                  and layer.data.shape == result.data.shape]  # fmt: skip
         with self.beside.changed.blocked(), self.third.changed.blocked():
             self.beside.value = mine.get("baseline", alike[0] if alike else None)
-            self.third.value = next((mine[role] for role in _MAPS if role in mine), None)
+            self.third.value = next((mine[role] for role in _MAPS if role in mine and mine[role].data.any()), None)
         self._presets = {}
         if result is not None:
             from medrecon.figures import presets_of
@@ -280,7 +281,8 @@ class CompareWidget(Form):
     def _show_statistics(self, found: Mapping[tuple[int, str], RegionStatistics]) -> None:
         unit = "" if self.result.value is None else self.result.value.metadata.get("quantity", "a.u.")
         self.table.setRowCount(len(found))
-        self.table.setVerticalHeaderLabels([f"{number} {name}, {unit}" for number, name in found])
+        self.table.setVerticalHeaderLabels([f"{number} {name}" for number, name in found])
+        self.caption.setText(f"Regions, in {unit}" if found else "")
         for row, s in enumerate(found.values()):
             for column, value in enumerate((s.mean, s.deviation, s.median, s.lowest, s.highest, s.area)):
                 self.table.setItem(row, column, QTableWidgetItem(_figure(value)))
@@ -306,4 +308,6 @@ def _close(first: Window, second: Window) -> bool:
 
 
 def _figure(value: float) -> str:
-    return f"{value:.1f}" if 10 <= abs(value) < 1e5 else f"{value:.3g}"
+    if 10 <= abs(value) < 1e5:
+        return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.1f}"
+    return f"{value:.3g}"

@@ -11,9 +11,12 @@ from qtpy.QtWidgets import QFormLayout, QHBoxLayout, QLabel, QScrollArea, QVBoxL
 
 
 class Form(QScrollArea):
-    """One row for each entry: an input of magicgui with its label, a widget of Qt, or several of them in a tuple."""
+    """One row for each entry: an input of magicgui with its label, a widget of Qt, or several of them in a tuple.
 
-    def __init__(self, rows: Sequence[Any]) -> None:
+    ``below`` is a widget that takes the rest of the height.
+    """
+
+    def __init__(self, rows: Sequence[Any], below: QWidget | None = None) -> None:
         super().__init__()
         inner = QWidget()
         column = QVBoxLayout(inner)
@@ -21,7 +24,7 @@ class Form(QScrollArea):
         layout.setLabelAlignment(Qt.AlignmentFlag.AlignLeft)
         layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         column.addLayout(layout)
-        column.addStretch(1)
+        column.addWidget(below or QWidget(), stretch=1)
         for row in rows:
             if isinstance(row, tuple):
                 label = "" if _wide(row[0]) else row[0].label
@@ -51,8 +54,9 @@ def _beside(entries: Sequence[Any]) -> QWidget:
     box = QWidget()
     layout = QHBoxLayout(box)
     layout.setContentsMargins(0, 0, 0, 0)
+    buttons = all(isinstance(entry, PushButton) for entry in entries)
     for place, entry in enumerate(entries):
         if place and not _wide(entry):
             layout.addWidget(QLabel(entry.label))
-        layout.addWidget(_native(entry), stretch=1)
+        layout.addWidget(_native(entry), stretch=int(buttons or not isinstance(entry, PushButton)))
     return box

@@ -110,8 +110,9 @@ class ReconstructWidget(Form):
         super().__init__(
             [
                 self.file, self.method, self.prior, (self.steps, self.samples), self.device, (self.slice, self.preview),
-                self.start, (self.pause, self.cancel), self.progress, self.state, (self.command, self.copy), self.log,
-            ]
+                self.start, (self.pause, self.cancel), self.progress, self.state, (self.command, self.copy),
+            ],
+            below=self.log,
         )  # fmt: skip
         self.command.native.setReadOnly(True)
         self.state.setWordWrap(True)
@@ -157,8 +158,9 @@ class ReconstructWidget(Form):
             preview=preview,
         )
 
-    def _show_command(self, *_: object) -> None:
-        self.command.value = self.request().command
+    def _show_command(self, *_: object, request: Request | None = None) -> None:
+        self.command.value = (request or self.request()).command
+        self.command.native.setCursorPosition(0)
 
     # --- the run ----------------------------------------------------------------------------------------------
     def begin(self, preview: int | None = None) -> None:
@@ -166,7 +168,7 @@ class ReconstructWidget(Form):
         if self._worker is not None:
             return
         request = self.request(preview)
-        self.command.value = request.command
+        self._show_command(request=request)
         self.log.clear()
         self.state.setText("reading")
         self.progress.value = 0

@@ -148,7 +148,7 @@ def test_the_command_line_says_all_choices_and_can_be_copied(
     assert widget.command.value.endswith("--device cpu --preview-slice 2")
     wait(lambda: widget._worker is None)
     assert viewer.layers["chest tv, slice 2"].data.shape[0] == 1
-    assert "step 5 of 5" in widget.log.toPlainText()
+    assert "tv: step 1 of 1, residual/noise" in widget.log.toPlainText()
 
 
 def test_a_seismic_survey_is_filled_as_by_the_command_line(
