@@ -13,6 +13,7 @@ from medrecon.cli import console, options
 from medrecon.cli.simulate_mri import simulate_mri, simulate_mri_contrast
 from medrecon.cli.simulate_seismic import simulate_seismic, simulate_seismic_model
 from medrecon.errors import UsageError
+from medrecon.registry import unknown_name
 
 
 class Beam(StrEnum):
@@ -34,6 +35,7 @@ def register(app: typer.Typer) -> None:
     """Add the command group."""
     group = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
     group.command("ct")(simulate_ct)
+    group.command("ct-phantom")(simulate_ct_phantom)
     group.command("mri")(simulate_mri)
     group.command("mri-contrast")(simulate_mri_contrast)
     group.command("seismic")(simulate_seismic)
@@ -114,6 +116,46 @@ def simulate_ct(
         )
     else:
         console.result(f"{output.name}: {rays.describe()}\nnoise: {describe_noise(scan.noise)}")
+
+
+def simulate_ct_phantom(
+    kind: Annotated[
+        str, typer.Argument(help="thorax, abdomen, torso, head, head-neck, or shapes: a random object of many parts.")
+    ],
+    output: options.Output,
+    shape: Annotated[str, typer.Option("--shape", help="Voxels z,y,x.")] = "128,128,128",
+    seed: options.Seed = 0,
+    overwrite: options.Overwrite = False,
+    as_json: options.Json = False,
+) -> None:
+    """Draw a synthetic CT volume in HU: a person, or a random object, from a seed.
+
+    To try things on, and for training a prior on more than patients (`docs/training.md`).
+    """
+    from medrecon.data import write
+    from medrecon.data.anatomy import anatomy, views
+    from medrecon.data.atomic import check_target
+    from medrecon.data.formats import writer_for
+    from medrecon.data.provenance import describe_run
+    from medrecon.data.shapes import random_shapes
+    from medrecon.data.volume import Volume
+
+    if kind not in (known := [*views.names(), "shapes"]):
+        raise unknown_name("kind of phantom", kind, known)
+    size = options.shape_of(shape)
+    assert size is not None
+    writer_for(output, Volume)
+    check_target(output, overwrite=overwrite)
+    volume = random_shapes(size, seed=seed) if kind == "shapes" else anatomy(kind, size, seed=seed)
+    settings = {"kind": kind, "shape": list(size)}
+    write(output, volume, overwrite=overwrite, provenance=describe_run(inputs=[], settings=settings, seed=seed))
+    if as_json:
+        console.result_json({"output": output, **settings, "seed": seed})
+    else:
+        z, y, x = volume.geometry.spacing
+        console.result(
+            f"{output.name}: {kind}, {' x '.join(map(str, size))} voxels (z, y, x) of {z:.2f} x {y:.2f} x {x:.2f} mm"
+        )
 
 
 def describe_noise(noise: dict) -> str:

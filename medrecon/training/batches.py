@@ -63,15 +63,19 @@ class Batches:
         else:
             clean = np.stack([self._plain_crop(rng, size) for _ in range(count)])[:, None]
         level = rng.standard_normal(count) * settings.sigma_spread + settings.sigma_mean
+        noise = rng.standard_normal(clean.shape, dtype=np.float32)
+        quiet = np.zeros(count, dtype=bool)
         if guided:
             low, high = np.log(settings.blind_levels)
-            level = np.where(rng.random(count) < settings.blind, rng.uniform(low, high, count), level)
-        noise = rng.standard_normal(clean.shape, dtype=np.float32)
+            chance = rng.random(count)
+            level = np.where(chance < settings.blind, rng.uniform(low, high, count), level)
+            quiet = chance < settings.blind * settings.quiet
+        sigma = np.exp(level).clip(*settings.sigma_range).astype(np.float32)
+        if guide is not None and quiet.any():  # the error of the guide is all the noise there is
+            own = guide[quiet, settings.guides // 2, None].numpy()
+            noise[quiet] = (own - clean[quiet]) / sigma[quiet, None, None, None]
         return Batch(
-            torch.from_numpy(np.ascontiguousarray(clean)),
-            guide,
-            torch.from_numpy(np.exp(level).clip(*settings.sigma_range).astype(np.float32)),
-            torch.from_numpy(noise),
+            torch.from_numpy(np.ascontiguousarray(clean)), guide, torch.from_numpy(sigma), torch.from_numpy(noise)
         )
 
     def _plain_crop(self, rng: np.random.Generator, size: int) -> np.ndarray:

@@ -88,7 +88,7 @@ def guide_maker(modality: str) -> Entry[GuideMaker]:
 
 VIEWS = (4, 4, 5, 6, 7, 8, 8, 8, 10, 12, 14, 16, 16, 20, 24, 32)
 _AUTOMATIC = 0.5  # share of total-variation volumes that are what the engine makes
-_LEVELS, _TRUST, _WEIGHT = (0.7, 1.5), (0.05, 0.3), (0.3, 3.0)  # of `refine`, around what it is used with
+_LEVELS, _TRUST, _WEIGHT = (1.0, 3.0), (0.05, 0.3), (0.3, 3.0)  # of `refine`, around what it is used with
 
 
 @guide_makers.register("ct", levels=(4, 8, 16, 32))

@@ -99,6 +99,8 @@ class TrainingSettings:
     blind, blind_levels
         Share of guided crops at levels, log-uniform between these two, at which the noisy slice says next to nothing
         and the network answers from its guide: what ``refine`` asks for.
+    quiet
+        Share of those whose noisy slice is the guide's own slice instead of truth and noise: what ``refine`` shows.
     sigma_data
         Standard deviation of the data, network units; None to measure it.
     guide_error
@@ -141,6 +143,7 @@ class TrainingSettings:
     sigma_range: tuple[float, float] = (0.002, 20.0)
     blind: float = 0.5
     blind_levels: tuple[float, float] = (1.0, 4.0)
+    quiet: float = 0.5
     sigma_data: float | None = 0.4
     guide_error: float = 0.1
     learning_rate: float = 1e-3
@@ -186,10 +189,11 @@ class TrainingSettings:
             raise UsageError("the number of guide slices must be odd: they stand around one slice", found=self.guides)
         if not self.guide_error > 0 or not (self.sigma_data is None or self.sigma_data > 0):
             raise UsageError("standard deviations are positive", found=(self.sigma_data, self.guide_error))
-        if not all(0 <= share <= 1 for share in (self.unguided, self.blind, self.decay)) or not 0 <= self.ema < 1:
+        shares = (self.unguided, self.blind, self.quiet, self.decay)
+        if not all(0 <= share <= 1 for share in shares) or not 0 <= self.ema < 1:
             raise UsageError(
-                "unguided, blind and decay are shares, ema a decay",
-                found=(self.unguided, self.blind, self.decay, self.ema), expected="0 to 1",
+                "unguided, blind, quiet and decay are shares, ema a decay", found=(*shares, self.ema),
+                expected="0 to 1",
             )  # fmt: skip
         if not 0 < self.blind_levels[0] <= self.blind_levels[1]:
             raise UsageError("noise levels are positive and in order", found=self.blind_levels)

@@ -180,6 +180,8 @@ def guided_figures(network: EDMDenoiser, data: ValidationSet) -> dict[str, objec
     for part in data.guided:
         middle = part.guide[:, network.guides // 2][:, None]
         by_views[part.views].setdefault("guide", []).append(psnr(middle, part.clean, data.data_range))
+        quiet = psnr(_denoise_quiet(network, part), part.clean, data.data_range)
+        by_views[part.views].setdefault("quiet", []).append(quiet)
     means = {
         str(views): {name: round(float(np.mean(values)), 3) for name, values in found.items()}
         for views, found in sorted(by_views.items())
@@ -192,8 +194,19 @@ def _denoise_guided(network: EDMDenoiser, part: GuidedSlices, sigma: float) -> T
     return network_denoise(network, part.clean + sigma * noise, sigma, part.guide)
 
 
-def _guided_psnr(network: EDMDenoiser, data: ValidationSet, sigma: float) -> float:
-    return float(np.mean([psnr(_denoise_guided(network, p, sigma), p.clean, data.data_range) for p in data.guided]))
+def _denoise_quiet(network: EDMDenoiser, part: GuidedSlices) -> Tensor:
+    """As `refine` asks: the guide's own slice stands for the noisy one."""
+    return network_denoise(network, part.guide[:, network.guides // 2, None], _BLIND, part.guide)
+
+
+def _guided_psnr(network: EDMDenoiser, data: ValidationSet, sigma: float | None) -> float:
+    """Mean over the pairs; of what `refine` asks for if there is no noise level."""
+    estimates = [
+        _denoise_quiet(network, part) if sigma is None else _denoise_guided(network, part, sigma)
+        for part in data.guided
+    ]
+    each = zip(estimates, data.guided, strict=True)
+    return float(np.mean([psnr(estimate, part.clean, data.data_range) for estimate, part in each]))
 
 
 def quick_check(network: EDMDenoiser, data: ValidationSet) -> dict[str, object]:
@@ -203,7 +216,8 @@ def quick_check(network: EDMDenoiser, data: ValidationSet) -> dict[str, object]:
     }
     if data.guided:
         found["guided_psnr"] = {
-            f"{sigma:g}": round(_guided_psnr(network, data, sigma), 3) for sigma in (*_CHECK, _BLIND)
+            "quiet" if sigma is None else f"{sigma:g}": round(_guided_psnr(network, data, sigma), 3)
+            for sigma in (*_CHECK, _BLIND, None)
         }
     return found
 

@@ -158,6 +158,23 @@ def test_guided_batches_hold_truth_and_its_neighbours(corpus: Corpus, tmp_path: 
     assert all(batch.guide is None for batch in (batches.batch(step, 0) for step in range(20)))
 
 
+def test_quiet_crops_show_the_guide_for_the_noisy_slice(corpus: Corpus, tmp_path: Path) -> None:
+    """As `refine` calls the network, at levels that hide the slice; the other crops keep their white noise."""
+    pairs = PairFolder(tmp_path / "pairs", corpus, PairSettings("test-blur", count=2, enlarged=0.0))
+    pairs.make()
+    settings = small(guided=True, unguided=0.0, blind=0.8, quiet=0.5, sizes=((48, 3, 1.0),))
+    quiet = []
+    for step in range(60):
+        batch = Batches(corpus, pairs, settings).batch(step, 2)
+        assert batch.guide is not None
+        noisy = batch.clean + batch.sigma[:, None, None, None] * batch.noise
+        same = ((noisy - batch.guide[:, 1:2]).abs() < 1e-4).all(dim=3).all(dim=2)[:, 0]
+        assert ((batch.sigma >= 1) & (batch.sigma <= 4))[same].all()
+        assert float(batch.noise[~same].std()) == pytest.approx(1, abs=0.05) if (~same).any() else True
+        quiet += same.tolist()
+    assert np.mean(quiet) == pytest.approx(0.4, abs=0.11)  # 180 crops: three standard errors
+
+
 def test_refined_guides_are_drawn_too(corpus: Corpus, tmp_path: Path) -> None:
     """Classical volume and two refined ones that are told apart by what was added to them."""
     pairs = PairFolder(tmp_path / "pairs", corpus, PairSettings("test-blur", count=2, enlarged=0.0))
