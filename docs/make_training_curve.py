@@ -2,8 +2,8 @@
 
     python docs/make_training_curve.py [PRIOR ...]
 
-Without names: every bundled prior whose card holds the history of its training. The same figures go to stdout as a
-Markdown table, for docs/training.md.
+Without names: every bundled prior whose card holds the history of its training. Stages of a training follow one another;
+their core-minutes add up. The same figures go to stdout as a Markdown table, for docs/training.md.
 """
 
 from __future__ import annotations
@@ -24,21 +24,35 @@ LABELS = {"psnr": "without a guide", "guided_psnr": "with a guide"}
 
 
 def history(card: PriorCard) -> list[dict]:
-    """The entries of a card's history that were validated."""
-    return [entry for entry in card.training.get("history", []) if "psnr" in entry]
+    """The validated entries of all stages in order, with the number of the stage and the core-minutes so far."""
+    stages = [card.training]
+    while (start := stages[0].get("start")) and start["training"]:
+        stages.insert(0, start["training"])
+    entries, before = [], 0.0
+    for number, stage in enumerate(stages, 1):
+        for entry in stage.get("history", []):
+            if "psnr" in entry:
+                entries.append(entry | {"stage": number, "core_minutes": before + entry["cpu_seconds"] / 60})
+        before += stage["cpu_seconds"] / 60 if "cpu_seconds" in stage else stage.get("core_minutes", 0.0)
+    return entries
 
 
 def table(card: PriorCard) -> str:
     """The history as Markdown: denoising PSNR in dB at each noise level, without / with a guide."""
     entries = history(card)
-    levels = list(entries[-1]["psnr"])
-    header = ["steps", "core-minutes", "loss", *(f"sigma {level}" for level in levels)]
+    levels = sorted({*entries[-1]["psnr"], *entries[-1].get("guided_psnr", {})})
+    header = [
+        "stage",
+        "steps",
+        "core-minutes",
+        *(f"sigma {level}" if level[0].isdigit() else level for level in levels),
+    ]
     lines = [f"| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
     for entry in entries:
-        cells = [f"{entry['step']}", f"{entry['cpu_seconds'] / 60:.0f}", f"{entry['loss']:.3f}"]
+        cells = [f"{entry['stage']}", f"{entry['step']}", f"{entry['core_minutes']:.0f}"]
         for level in levels:
-            with_guide = entry.get("guided_psnr", {}).get(level)
-            cells.append(f"{entry['psnr'][level]:.2f}" + (f" / {with_guide:.2f}" if with_guide is not None else ""))
+            found = [entry.get(kind, {}).get(level) for kind in STYLES]
+            cells.append(" / ".join("-" if value is None else f"{value:.2f}" for value in found))
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -48,12 +62,11 @@ def draw(cards: list[PriorCard]) -> None:
     figure, axes = plt.subplots(1, len(cards), figsize=(5.5 * len(cards), 4), squeeze=False, layout="constrained")
     for ax, card in zip(axes[0], cards, strict=True):
         entries = history(card)
-        minutes = [entry["cpu_seconds"] / 60 for entry in entries]
+        minutes = [entry["core_minutes"] for entry in entries]
         for kind, style in STYLES.items():
-            shown = [entry.get(kind) for entry in entries]
             for number, level in enumerate(entries[-1].get(kind, {})):
-                values = [found[level] if found else float("nan") for found in shown]
-                label = f"sigma {level}, {LABELS[kind]}"
+                values = [entry.get(kind, {}).get(level, float("nan")) for entry in entries]
+                label = f"{level}, {LABELS[kind]}"
                 ax.plot(minutes, values, style, color=f"C{number}", marker=".", label=label)
         ax.set(xscale="log", xlabel="training, core-minutes", ylabel="denoising PSNR, dB", title=card.name)
         ax.grid(alpha=0.3)

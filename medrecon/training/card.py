@@ -33,6 +33,7 @@ def make_card(
     low, high = settings.sigma_trained()
     pixel = np.array([source.spacing[1:] for source in training.used])
     curve = {float(sigma): error for sigma, error in report.get("error_curve", {}).items()}
+    seen = {"files": training.files(), "validation_files": held.files() if held is not None else []}
     values = (intensity.low, min(intensity.high, float(training.values.max()) * STEP))
     return PriorCard(
         name=settings.name or (before.name if before else name),
@@ -63,14 +64,22 @@ def make_card(
             else f"each volume divided by the {intensity.percentile} percentile of its magnitude",
             "settings": _plain(settings.to_dict()),
             "versions": versions(),
-            "start": {"name": before.name, "sha256": before.sha256, "training": before.training} if before else None,
-            "files": training.files(),
-            "validation_files": held.files() if held is not None else [],
+            "start": _start(before, seen) if before else None,
+            **seen,
             "validation": report,
             "history": state.history,
         },
         licence=settings.licence or (before.licence if before else ""),
     )
+
+
+def _start(before: PriorCard, seen: dict[str, list[dict]]) -> dict:
+    """The prior that a training started from; of the files that it saw only those that this training did not see."""
+    told = dict(before.training)
+    for name, files in seen.items():
+        if name in told:
+            told[name] = [file for file in told[name] if file not in files]
+    return {"name": before.name, "sha256": before.sha256, "training": told}
 
 
 def _plain(value: object) -> object:

@@ -280,7 +280,8 @@ def test_without_a_step_a_prior_is_validated(folders: tuple[Path, Path], tmp_pat
     card = train(settings, folders[0], second, folders[1], init=str(first))
     assert same(first, second)
     assert card is not None and len(card.error_curve) > 0 and card.architecture["channels_in"] == 1
-    assert card.training["start"]["training"]["steps"] == 12
+    before = card.training["start"]["training"]
+    assert before["steps"] == 12 and before["files"] == [] and len(card.training["files"]) > 0  # named once
     with pytest.raises(UsageError, match="nothing to train"):
         train(small(steps=0), folders[0], tmp_path / "third.safetensors")
 
