@@ -2,7 +2,7 @@
 
     python docs/make_training_curve.py [PRIOR ...]
 
-Without names: every bundled prior whose card holds the history of its training. Stages of a training follow one another;
+Without names: every bundled prior whose card holds the history of its training. Its stages follow one another;
 their core-minutes add up. The same figures go to stdout as a Markdown table, for docs/training.md.
 """
 
