@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,8 @@ from medrecon.prior import load_prior
 from medrecon.scans import problem_from_scan
 from medrecon.simulate_mri import simulate_kspace
 from medrecon.training import train
-from medrecon.training.corpus import Corpus, load_corpus
-from medrecon.training.guides import PairSettings, guide_maker, make_pair
+from medrecon.training.corpus import STEP, Corpus, load_corpus
+from medrecon.training.guides import BackgroundMaker, PairFolder, PairSettings, guide_maker, make_pair
 
 
 def heads(folder: Path, numbers: tuple[int, ...] = (0, 1)) -> Path:
@@ -52,6 +53,19 @@ def test_the_scale_is_that_which_reconstruction_gives_the_prior() -> None:
     for mask, rate in (("gaussian1d", 3), ("poisson2d", 4)):
         scan = simulate_kspace(volume, mask, rate, coils=6, noise=0.01, centre=14, seed=1)
         assert problem_from_scan(scan).unit == pytest.approx(percentile, rel=0.15)
+
+
+def test_a_process_of_its_own_makes_guides_of_this_modality_too(corpus: Corpus, tmp_path: Path) -> None:
+    """Makers of other modalities than CT are registered on demand: in the process that makes the pairs as well."""
+    recipe = PairSettings("mri", count=1, enlarged=0.0, views=(2,), frame=32)
+    pairs = PairFolder(tmp_path / "pairs", corpus, recipe)
+    with BackgroundMaker(pairs) as maker:
+        end = time.monotonic() + 120
+        while pairs.ready() < 1 and time.monotonic() < end:
+            maker.check()
+            time.sleep(0.1)
+    assert pairs.ready() == 1
+    np.testing.assert_allclose(pairs.pair(0) * STEP, make_pair(corpus, recipe, 0), atol=2e-2)
 
 
 def test_a_guide_is_near_the_truth_in_its_scale_but_not_it(corpus: Corpus) -> None:
