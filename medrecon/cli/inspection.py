@@ -8,6 +8,7 @@ import platform
 import shutil
 import sys
 from dataclasses import asdict, fields
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -39,7 +40,8 @@ def register(app: typer.Typer) -> None:
     group.command("show")(priors_show)
     group.command("verify")(priors_verify)
     group.command("import")(importing.priors_import)
-    app.add_typer(group, name="priors", help="List, show, verify and import pretrained priors.")
+    group.command("blend")(priors_blend)
+    app.add_typer(group, name="priors", help="List, show, verify, import and blend pretrained priors.")
     app.command("doctor", short_help="Say what is installed and what is missing.")(doctor)
 
 
@@ -134,6 +136,24 @@ def priors_show(
         console.result_json(asdict(card))
         return
     console.result(card_text(card))
+
+
+def priors_blend(
+    first: Annotated[str, typer.Argument(help="Prior, by name or file.")],
+    second: Annotated[str, typer.Argument(help="Another of the same network, usually trained from the first.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="NAME.safetensors; the card goes to NAME.json.")],
+    share: Annotated[float, typer.Option("--share", help="Of the second in the mean of the weights, 0 to 1.")] = 0.5,
+    overwrite: options.Overwrite = False,
+    as_json: options.Json = False,
+) -> None:
+    """Write the mean of two priors' weights: often better on other objects than the one that was trained last."""
+    from medrecon.training.blend import blend
+
+    card = blend(first, second, output, share, overwrite=overwrite)
+    if as_json:
+        console.result_json({"output": output, "share": share, "sha256": card.sha256})
+    else:
+        console.result(f"{output.name}: {1 - share:.0%} of {first}, {share:.0%} of {second}")
 
 
 def priors_verify(
