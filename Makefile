@@ -64,7 +64,8 @@ window: $(WINDOW_VENV)/.window
 # Succeeds where a window can be opened afterwards: there is a screen, or root can install a virtual one.
 screen:
 	@test -n "$$DISPLAY" || dpkg --status $(SCREEN) >/dev/null 2>&1 \
-		|| { test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -qq --yes --no-install-recommends $(SCREEN); }
+		|| { test "$$(id -u)" = 0 && apt-get update -qq \
+		&& DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends $(SCREEN); }
 
 # --- what people run ---------------------------------------------------------------------------------------
 demo: $(VENV)/.package
