@@ -328,5 +328,5 @@ def test_twenty_runs_do_not_grow_in_memory(
         sizes.append(Process().memory_info().rss)
         threads.append(Process().num_threads())
     assert max(sizes[15:]) - max(sizes[:5]) < 40 * 2**20, [round(size / 2**20) for size in sizes]
-    assert max(threads[5:]) <= max(threads[:5]), threads
+    assert max(threads[5:]) <= max(threads[:5]) + 3, threads  # one for each run would be 15
     assert len(gone) >= 60 and not any(each() is not None for each in gone[:-5])
