@@ -7,19 +7,27 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check
+# The window has an environment of its own: everything else is tested where there is no Qt.
+WINDOW_VENV ?= .venv-window
+pip = $(1)/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 # Optional: an index with the wheel of torch that you want, e.g. PyTorch's CPU or CUDA index.
 TORCH_INDEX ?=
 DEMO_OUT ?= demo-output
 # Tests are spread over as many processes as there are cores, with one thread each.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 NUMBA_NUM_THREADS=1
+# What a window of Qt takes on Debian where there is no screen
+SCREEN := xvfb xauth libgl1 libegl1 libopengl0 libgl1-mesa-dri libglx-mesa0 libxkbcommon-x11-0 libdbus-1-3 \
+	libxcb-cursor0 libxcb-icccm4 libxcb-image0 libxcb-keysyms1 libxcb-randr0 libxcb-render-util0 libxcb-shape0 \
+	libxcb-xinerama0 libxcb-xkb1
 
-.PHONY: help install oracles window demo test test-slow lint typecheck notebooks bench results figures clean
+.PHONY: help install oracles window screen demo test test-slow test-window lint typecheck notebooks bench results \
+	figures clean
 
 help:
 	@echo "make demo       simulate, reconstruct and judge a bundled scan; results in $(DEMO_OUT)/"
 	@echo "make test       the fast tests"
 	@echo "make test-slow  the tests marked slow"
+	@echo "make test-window  the tests of the viewer in a real window (installs napari and Qt; takes a screen, or Xvfb)"
 	@echo "make lint       ruff and mypy"
 	@echo "make notebooks  run the notebooks on small data"
 	@echo "make bench      timings against other codes (installs them)"
@@ -27,31 +35,37 @@ help:
 	@echo "make figures    the pictures of docs/ (installs napari and Qt; takes a screen, or Xvfb)"
 
 # --- environment: one stamp for the package, one for the tools ---------------------------------------------
-$(VENV)/.package: pyproject.toml constraints.txt
+%/.package: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "medrecon needs Python 3.11 or newer; name it with PYTHON=..." >&2; exit 1; }
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) install --quiet --constraint constraints.txt pip setuptools
-	$(if $(TORCH_INDEX),$(PIP) install --quiet --constraint constraints.txt --index-url $(TORCH_INDEX) torch)
-	$(PIP) install --quiet --constraint constraints.txt --editable .
+	test -x $*/bin/python || $(PYTHON) -m venv $*
+	$(call pip,$*) pip setuptools
+	$(if $(TORCH_INDEX),$(call pip,$*) --index-url $(TORCH_INDEX) torch)
+	$(call pip,$*) --editable .
 	@touch $@
 
 $(VENV)/.tools: $(VENV)/.package
-	$(PIP) install --quiet --constraint constraints.txt --group dev
+	$(call pip,$(VENV)) --group dev
 	@touch $@
 
 $(VENV)/.oracles: $(VENV)/.tools
-	$(PIP) install --quiet --constraint constraints.txt --group oracle
+	$(call pip,$(VENV)) --group oracle
 	@touch $@
 
-$(VENV)/.window: $(VENV)/.tools
-	$(PIP) install --quiet --constraint constraints.txt --group window
+$(WINDOW_VENV)/.window: $(WINDOW_VENV)/.package
+	$(call pip,$(WINDOW_VENV)) --group window
 	@touch $@
 
 install: $(VENV)/.tools
 
 oracles: $(VENV)/.oracles
 
-window: $(VENV)/.window
+window: $(WINDOW_VENV)/.window
+
+# Succeeds where a window can be opened afterwards: there is a screen, or root can install a virtual one.
+screen:
+	@test -n "$$DISPLAY" || dpkg --status $(SCREEN) >/dev/null 2>&1 \
+		|| { test "$$(id -u)" = 0 && apt-get update -qq \
+		&& DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends $(SCREEN); }
 
 # --- what people run ---------------------------------------------------------------------------------------
 demo: $(VENV)/.package
@@ -63,6 +77,9 @@ test: $(VENV)/.tools
 test-slow: $(VENV)/.oracles
 	$(ONE_THREAD) $(BIN)/python -m pytest -n auto -m "slow and not cuda" $(PYTEST_ARGS)
 
+test-window: $(WINDOW_VENV)/.window
+	$(ONE_THREAD) QT_API=pyqt6 PYTEST_QT_API=pyqt6 $(WINDOW_VENV)/bin/python -m pytest -n auto tests/viewer $(PYTEST_ARGS)
+
 lint: $(VENV)/.tools typecheck
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -70,7 +87,7 @@ lint: $(VENV)/.tools typecheck
 # mypy does not follow the package-dir map of an editable install: it reads an installed copy.
 typecheck: $(VENV)/.tools
 	@rm -rf build && mkdir -p build/typecheck
-	@$(PIP) install --quiet --no-deps --no-build-isolation --target build/typecheck .
+	@$(call pip,$(VENV)) --no-deps --no-build-isolation --target build/typecheck .
 	cd build/typecheck && $(abspath $(BIN))/mypy --config-file ../../pyproject.toml --cache-dir ../../.mypy_cache -p medrecon
 
 notebooks: $(VENV)/.tools
@@ -82,8 +99,8 @@ bench: $(VENV)/.oracles
 results: $(VENV)/.package
 	$(BIN)/python tests/bench/render_results.py docs/results.md
 
-figures: $(VENV)/.window
-	for script in docs/make_*.py; do $(BIN)/python $$script || exit 1; done
+figures: $(WINDOW_VENV)/.window
+	for script in docs/make_*.py; do QT_API=pyqt6 $(WINDOW_VENV)/bin/python $$script || exit 1; done
 
 clean:
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache $(DEMO_OUT)

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 
 FIGURES = Path(__file__).resolve().parent / "figures"
-SIZE = (1380, 740)
-STEPS = 20
+SIZE = (1580, 740)
+STEPS, SAMPLES = 10, 2
 CLOSER = 1.35
 HALF_WAY = 0.6  # of the steps: when the first picture is taken
 
@@ -74,7 +74,7 @@ def main() -> None:
     from medrecon.viewer.probing import LINE, REGIONS
     from medrecon.viewer.reconstruct import ReconstructWidget, add_layers
 
-    samples.SHAPE = (24, 128, 128)
+    samples.SHAPE = (12, 128, 128)
     viewer = napari.Viewer(title="medrecon", show=True)
     viewer.window.resize(*SIZE)
     viewer.window._qt_window.statusBar().hide()
@@ -90,7 +90,7 @@ def main() -> None:
     # --- while it runs ---
     truth.visible = measured.visible = False
     viewer.layers.selection.active = measured
-    reconstruct.method.value, reconstruct.steps.value = "refine", STEPS
+    reconstruct.method.value, reconstruct.steps.value, reconstruct.samples.value = "refine", STEPS, SAMPLES
     reconstruct.begin()
     middle = truth.data.shape[0] // 2
     place = tuple(truth.data_to_world((middle, 0, 0)))

@@ -9,6 +9,8 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 
 import pytest
@@ -56,6 +58,21 @@ def test_no_core_dependency_is_an_extra() -> None:
     assert not core & {"astra-toolbox", "monai", "napari", "sigpy", "segyio", "highdicom", "torchvision"}
 
 
+def test_the_core_brings_no_qt() -> None:
+    """Nor does anything that it brings: by what the installed packages say they need."""
+    core, waiting = set(), [Requirement(line) for line in PROJECT["project"]["dependencies"]]
+    while waiting:
+        requirement = waiting.pop()
+        name = requirement.name.lower()
+        if name in core or (requirement.marker and not requirement.marker.evaluate({"extra": ""})):
+            continue
+        core.add(name)
+        with suppress(PackageNotFoundError):
+            waiting += [Requirement(line) for line in requires(name) or []]
+    assert {"torch", "numpy", "llvmlite", "jinja2"} <= core  # what they bring was followed
+    assert not [name for name in core if re.match("pyqt|pyside|qtpy|superqt|napari|magicgui|vispy", name)]
+
+
 def test_conda_environment_agrees_with_pyproject() -> None:
     environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
     listed = {}
@@ -92,11 +109,13 @@ def test_version_is_stated_once_and_has_a_changelog_entry() -> None:
 
 def test_two_commands_start_everything() -> None:
     makefile, readme = (ROOT / "Makefile").read_text(), (ROOT / "README.md").read_text()
-    for target in ("demo", "test", "lint", "bench", "figures"):
+    for target in ("demo", "test", "test-window", "lint", "bench", "figures"):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
     assert "make demo" in readme
     assert "make test" in readme
-    assert "make --no-print-directory test" in (ROOT / ".ci" / "run").read_text()
+    ci = (ROOT / ".ci" / "run").read_text()
+    for target in ("test", "test-slow", "test-window"):
+        assert re.search(rf"make --no-print-directory {target}$", ci, re.MULTILINE), target
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
 
 

@@ -22,6 +22,7 @@ TESTS = Path(__file__).resolve().parent
         ("program no-such-program is not installed", True),
         ("program python3 is not installed", False),
         ("real data no/such/folder is not on this machine", True),
+        ("Qt opens no window: libxcb-cursor0 is needed to load the plugin", False),
         ("I did not feel like it", False),
     ],
 )

@@ -308,6 +308,6 @@ def _close(first: Window, second: Window) -> bool:
 
 
 def _figure(value: float) -> str:
-    if 10 <= abs(value) < 1e5:
-        return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.1f}"
+    if 10 <= abs(value) < 1e5:  # four letters and a sign: what a column shows whole
+        return f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}"
     return f"{value:.3g}"

@@ -92,7 +92,9 @@ class ReconstructWidget(Form):
         self.file = FileEdit(label="file", mode="r", tooltip="Measured data: a scan, k-space, or traces.")
         self.method = ComboBox(label="method", choices=lambda _: self._known.methods, tooltip="See `medrecon methods`.")
         self.prior = ComboBox(
-            label="prior", choices=lambda _: ["", *self._known.priors], tooltip="Empty: the one for the modality."
+            label="prior",
+            choices=lambda _: [("the one for the modality", ""), *((name, name) for name in self._known.priors)],
+            tooltip="See `medrecon priors`.",
         )
         self.steps = SpinBox(label="steps", min=0, max=100_000, tooltip="0: as the method has it.")
         self.samples = SpinBox(label="samples", value=1, min=1, max=1000, tooltip="Their mean and their spread.")

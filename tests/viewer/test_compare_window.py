@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -218,3 +220,28 @@ def test_closing_the_widget_ends_its_hold_on_the_viewer(make_napari_viewer: Call
     assert viewer.scene.camera.mouse_pan
     add_layers(viewer, [volume_layer(body(), "later")])
     viewer.layers["run"].contrast_limits = (0, 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", [SIDE_BY_SIDE, WIPE])
+def test_large_volumes_stay_usable(make_napari_viewer: Callable[..., Any], mode: str) -> None:
+    """Four layers of 256^3: seconds of the window's own thread until the next slice, edge or window is drawn."""
+    from qtpy.QtWidgets import QApplication
+
+    viewer = make_napari_viewer(show=True)
+    truth = body((256, 256, 256), (1.0, 1.0, 1.0))
+    spread = replace(truth.with_array(np.abs(truth.array) / 100), meta={"map": "spread"})
+    add_layers(viewer, [volume_layer(truth, "truth", role="truth")])
+    add_layers(viewer, with_companions(truth, {"baseline": truth.with_array(truth.array - 5), "spread": spread}, "run"))
+    widget = CompareWidget(viewer)
+    viewer.window.add_dock_widget(widget, name="Compare")
+    widget.mode.value = mode
+    seconds = []
+    for change in range(12):
+        start = time.thread_time()
+        viewer.dims.set_current_step(0, 100 + change)
+        widget.preset.value = ("lung", "bone")[change % 2]
+        widget.edge.value = 40 + change
+        QApplication.processEvents()
+        seconds.append(time.thread_time() - start)
+    assert float(np.median(seconds)) < 0.5, seconds

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import gc
-import threading
+import re
 import time
+import weakref
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from helpers.command_line import body
 from helpers.window import need_window, wait
 
 need_window()
 
-from medrecon.viewer import samples
+from medrecon.data import write
+from medrecon.viewer import reconstruct, samples
 from medrecon.viewer.layers import UNITS, volume_of
 from medrecon.viewer.reading import read_layers
 from medrecon.viewer.reconstruct import ReconstructWidget, add_layers
@@ -42,7 +46,6 @@ def _opened(viewer: Any, layers: list) -> ReconstructWidget:
 def test_sample_reconstruct_cancel_rerun_save_reopen(
     make_napari_viewer: Callable[..., Any], chest: list, tmp_path: Path
 ) -> None:
-    threads = {thread.ident for thread in threading.enumerate()}
     viewer = make_napari_viewer()
     widget = _opened(viewer, chest)
     assert Path(widget.file.value) == Path(viewer.layers["chest, measured"].metadata["file"])  # of the active layer
@@ -81,7 +84,47 @@ def test_sample_reconstruct_cancel_rerun_save_reopen(
     assert again[-1][1]["units"] == UNITS
     assert again[-1][1]["scale"] == pytest.approx(tuple(result.scale), rel=1e-5)
     assert volume_of(*again[-1][:2]).quantity == "HU"
-    wait(lambda: {t.ident for t in threading.enumerate() if not t.name.startswith("Dummy")} <= threads)
+    _no_thread_is_left()
+
+
+def _no_thread_is_left() -> None:
+    """Runs, and the loading of choices, are done."""
+    from napari.qt.threading import WorkerBase
+    from qtpy.QtCore import QThreadPool
+
+    wait(lambda: QThreadPool.globalInstance().activeThreadCount() == 0 and not WorkerBase._worker_set, seconds=60)
+
+
+def test_every_step_is_shown_where_the_window_keeps_pace(
+    make_napari_viewer: Callable[..., Any], chest: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that waits for its window; a faster one shows the steps that the window has time for, and says them all."""
+
+    def at_the_pace_of_the_window(request: Any, told: Any, say: Any) -> list:
+        def waiting(report: Any, volume: Any) -> bool:
+            goes_on = told(report, volume)
+            return worker._shown.wait(300) and goes_on
+
+        return reconstructed(request, waiting, say)
+
+    reconstructed = reconstruct.reconstructed
+    monkeypatch.setattr(reconstruct, "reconstructed", at_the_pace_of_the_window)
+    viewer = make_napari_viewer()
+    widget = _opened(viewer, chest)
+    widget.method.value, widget.steps.value = "sirt", 6
+    shown: list[tuple[str, int, np.ndarray]] = []
+    widget.begin()
+    worker = widget._worker
+    assert worker is not None
+    worker.yielded.connect(lambda told: shown.append((told[0].stage, told[0].step, widget._live.data.copy())))
+    wait(lambda: widget._worker is None)
+    steps = [(step, volume) for stage, step, volume in shown if stage == "sirt"]
+    assert [step for step, _ in steps] == [1, 2, 3, 4, 5, 6]
+    for (_, before), (_, after) in pairwise(steps):
+        assert not np.array_equal(before, after)
+    assert np.array_equal(steps[-1][1], viewer.layers["chest sirt"].data)
+    said = re.findall(r"^sirt: step (\d) of 6", widget.log.toPlainText(), re.MULTILINE)
+    assert said == ["1", "2", "3", "4", "5", "6"]
 
 
 def test_a_baseline_shares_the_window_of_its_result(make_napari_viewer: Callable[..., Any], chest: list) -> None:
@@ -94,6 +137,24 @@ def test_a_baseline_shares_the_window_of_its_result(make_napari_viewer: Callable
     assert result.data.shape[0] == 1
     result.contrast_limits = (-100.0, 100.0)
     assert tuple(baseline.contrast_limits) == (-100.0, 100.0)
+
+
+def test_cancel_ends_diffusion_with_several_samples_in_the_first(
+    make_napari_viewer: Callable[..., Any], chest: list
+) -> None:
+    viewer = make_napari_viewer()
+    widget = _opened(viewer, chest)
+    widget.method.value, widget.steps.value, widget.samples.value = "refine", 50, 3
+    widget.begin()
+    worker = widget._worker
+    assert worker is not None
+    wait(lambda: widget.state.text().startswith("refine"))
+    reached = worker.reached
+    widget.cancel.changed.emit(True)
+    wait(lambda: widget._worker is None)
+    assert worker.reached <= reached + 2  # the step that was on its way, and one that ended before its wish was read
+    assert viewer.layers["chest refine (stopped)"].data.any()
+    assert viewer.layers["chest refine (stopped)"].metadata["status"] == "stopped"
 
 
 def test_pause_continue_and_cancel_in_a_pause(make_napari_viewer: Callable[..., Any], chest: list) -> None:
@@ -148,7 +209,7 @@ def test_the_command_line_says_all_choices_and_can_be_copied(
     assert widget.command.value.endswith("--device cpu --preview-slice 2")
     wait(lambda: widget._worker is None)
     assert viewer.layers["chest tv, slice 2"].data.shape[0] == 1
-    assert "tv: step 1 of 1, residual/noise" in widget.log.toPlainText()
+    assert re.search(r"^tv: step (\d+) of \1, residual/noise \d", widget.log.toPlainText(), re.MULTILINE)
 
 
 def test_a_seismic_survey_is_filled_as_by_the_command_line(
@@ -179,6 +240,49 @@ def test_an_error_is_said_as_the_command_line_says_it(make_napari_viewer: Callab
     assert widget.start.enabled
 
 
+@pytest.mark.parametrize("kind", ["absent", "damaged", "foreign", "none", "volume"])
+def test_a_bad_file_is_a_message_and_the_next_run_is_free(
+    make_napari_viewer: Callable[..., Any], chest: list, tmp_path: Path, kind: str
+) -> None:
+    viewer = make_napari_viewer()
+    widget = _opened(viewer, chest)
+    good = Path(widget.file.value)
+    bad = Path() if kind == "none" else tmp_path / "bad.h5"
+    if kind == "damaged":
+        bad.write_bytes(good.read_bytes()[: good.stat().st_size // 2])
+    elif kind == "foreign":
+        bad.write_text("Dear reader, " * 400)
+    elif kind == "volume":
+        bad = write(tmp_path / "bad.nii.gz", body())
+    count = len(viewer.layers)
+    widget.method.value, widget.file.value = "tv", bad
+    widget.begin()
+    wait(lambda: widget._worker is None)
+    said = widget.log.toPlainText()
+    assert said.startswith("error: ") and "unexpected" not in said
+    assert kind == "none" or bad.name in said
+    assert len(viewer.layers) == count and widget.start.enabled and widget.state.text() == "failed"
+    widget.file.value, widget.steps.value = good, 2
+    widget.begin()
+    wait(lambda: widget._worker is None)
+    assert "chest tv" in viewer.layers
+
+
+def test_a_defect_is_a_message_too(
+    make_napari_viewer: Callable[..., Any], chest: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(request: Any, told: Any, say: Any) -> list:
+        raise ZeroDivisionError("a mistake")
+
+    monkeypatch.setattr(reconstruct, "reconstructed", broken)
+    viewer = make_napari_viewer()
+    widget = _opened(viewer, chest)
+    widget.begin()
+    wait(lambda: widget._worker is None)
+    assert "unexpected ZeroDivisionError: a mistake" in widget.log.toPlainText()
+    assert widget.start.enabled and not widget.cancel.enabled
+
+
 @pytest.mark.parametrize("paused", [False, True])
 def test_closing_the_window_ends_the_run(make_napari_viewer: Callable[..., Any], chest: list, paused: bool) -> None:
     from qtpy.QtCore import QCoreApplication, QEvent
@@ -203,26 +307,26 @@ def test_twenty_runs_do_not_grow_in_memory(
     make_napari_viewer: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run leaves 5 volumes of 2 MB; fifteen runs that were kept would be 150 MB."""
+    from psutil import Process
+
     monkeypatch.setattr(samples, "SHAPE", (32, 128, 128))
     viewer = make_napari_viewer()
     widget = _opened(viewer, samples.chest())
     kept = list(viewer.layers)
     widget.method.value, widget.steps.value = "tv", 2
-    sizes = []
+    sizes, threads, gone = [], [], []
     for _ in range(20):
         widget.begin()
-        wait(lambda: widget._worker is None, seconds=3000)
+        gone.append(weakref.ref(widget._worker))
+        wait(lambda: widget._worker is None)
         assert "chest tv" in viewer.layers
         for layer in [layer for layer in viewer.layers if layer not in kept]:
+            gone.append(weakref.ref(layer.data))
             viewer.layers.remove(layer)
+        _no_thread_is_left()
         gc.collect()
-        sizes.append(_resident())
+        sizes.append(Process().memory_info().rss)
+        threads.append(Process().num_threads())
     assert max(sizes[15:]) - max(sizes[:5]) < 40 * 2**20, [round(size / 2**20) for size in sizes]
-    assert all("medrecon" not in thread.name for thread in threading.enumerate())
-
-
-def _resident() -> int:
-    """Bytes of this process in memory."""
-    import psutil
-
-    return int(psutil.Process().memory_info().rss)
+    assert max(threads[5:]) <= max(threads[:5]) + 3, threads  # one for each run would be 15
+    assert len(gone) >= 60 and not any(each() is not None for each in gone[:-5])
