@@ -144,9 +144,28 @@ def test_recon_gives_the_same_file_either_way(run: Run, holes: Path, tmp_path: P
     assert "window by window" in answer.err and answer.json()["method"] == "pocs"
     assert (tmp_path / "stream.sgy").read_bytes() == (tmp_path / "memory.sgy").read_bytes()
     assert not list(tmp_path.glob(".*work"))
-    assert run("report", "stream.sgy", "-o", "r.html").code == 0
-    assert run("recon", holes, "-o", "auto.sgy", "--traces", "memory=0.05", "--json").json()["selection"]["errors"]
-    for words in (("--report", "x.html"), ("--samples", 2), ("--method", "tv")):
+    assert (tmp_path / "stream-baseline.sgy").read_bytes() == (tmp_path / "memory-baseline.sgy").read_bytes()
+    assert "BY LINEAR" in "".join(open_segy(tmp_path / "stream-baseline.sgy").text)
+    for words in (("--samples", 2), ("--method", "tv")):
         answer = run("recon", holes, "-o", "not.sgy", *words, "--traces", "memory=0.05")
         assert answer.code == 2 and "memory" in answer.err
     assert not (tmp_path / "not.sgy").exists()
+
+
+def test_a_streamed_run_has_a_report_like_any_other(run: Run, holes: Path, tmp_path: Path, monkeypatch):
+    """Of a survey whose sections fit, the page differs in nothing that it shows."""
+    truth = write_segy(tmp_path / "truth.sgy", dipping(), form=1)
+    answer = run("recon", holes, "-o", "stream.sgy", "--traces", "memory=0.05", "--report", "s.html", "--json")
+    assert answer.code == 0, answer.err
+    assert answer.json()["selection"]["errors"] and answer.json()["verdict"]["text"]
+    page = (tmp_path / "s.html").read_text(encoding="utf-8")
+    for words in ("Hidden traces", "linear (baseline)", "not in the file: 30", "8 × 10 traces", "single traces"):
+        assert words in page, words
+    assert "larger than memory" not in page
+    assert run("report", "stream.sgy", "-o", "t.html", "--truth", truth).code == 0
+    assert "signal to noise of the missing traces" in (tmp_path / "t.html").read_text(encoding="utf-8")
+    monkeypatch.setattr("medrecon.streaming._LEAST_SHOWN", 0)
+    assert run("report", "stream.sgy", "-o", "u.html", "--truth", truth).code == 0
+    part = (tmp_path / "u.html").read_text(encoding="utf-8")
+    assert "The survey is larger than memory" in part and "rows" in part
+    assert "8 × 10 traces" in part and "not in the file: 30" in part

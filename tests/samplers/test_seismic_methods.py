@@ -24,6 +24,7 @@ from medrecon.prior import NetworkPrior
 from medrecon.problem import Problem
 from medrecon.samplers import samplers
 from medrecon.scans import cut_slices, problem_from_scan
+from medrecon.selection import held_out
 
 NAMES = [entry.name for entry in samplers if entry.meta.get("modality") == "seismic"]
 ROWS, COLUMNS, SAMPLES = 20, 24, 48
@@ -175,19 +176,48 @@ def test_total_variation_works_too():
 def test_the_best_on_hidden_traces_is_chosen():
     result = reconstruct(problem_from_scan(survey()), "auto")
     selection = result.assessment["selection"]
+    (hidden,) = selection["hidden"]
     assert result.method == "drr"
     assert set(selection["errors"]) == {"linear", "pocs", "drr", "dip"}
     assert selection["errors"]["drr"] == min(selection["errors"].values())
     assert selection["signal"] > selection["errors"]["drr"]
     assert result.baseline_method == "linear" and result.baseline is not None
-    assert "hidden as the holes look: linear" in selection["reason"] and "dB" in selection["reason"]
+    assert f"hidden as the holes look, {hidden['count']} in single traces: linear" in selection["reason"]
+    assert hidden["errors"] == selection["errors"] and hidden["share"] == 1 and "dB" in selection["reason"]
+
+
+def test_a_block_among_scattered_holes_is_tested_and_weighs_by_its_share():
+    """Rank reduction is best on single traces and leaves the block empty, which a test on single traces cannot see."""
+    shape, truth = (24, 28), dipping(24, 28, SAMPLES)
+    live = make_trace_mask("random", shape, 0.4, seed=1) & make_trace_mask("hole", shape, 0.06, seed=2)
+    given = traces(live, rows=24, columns=28, samples=SAMPLES)
+    result = reconstruct(problem_from_scan(given), "auto")
+    selection = result.assessment["selection"]
+    blocks, single = selection["hidden"]
+    assert (blocks["name"], single["name"]) == ("blocks", "single traces")
+    assert single["share"] == pytest.approx(1 - blocks["share"]) and 0.05 < blocks["share"] < 0.3
+    assert single["errors"]["drr"] == min(single["errors"].values())
+    assert blocks["errors"]["drr"] > 0.4 * blocks["signal"]
+    for name, error in selection["errors"].items():
+        weighed = sum(p["share"] * (p["errors"][name] / p["signal"]) ** 2 for p in (blocks, single))
+        assert (error / selection["signal"]) ** 2 == pytest.approx(weighed, rel=1e-4)
+    assert f"{blocks['count']} in blocks ({blocks['share']:.0%}) and" in selection["reason"]
+    gains = {name: snr(filled(given, name), truth, ~live) for name in ("linear", "pocs", "drr", "dip")}
+    assert gains[result.method] > max(gains.values()) - 0.3 > gains["drr"] + 3
 
 
 def test_regular_decimation_asks_methods_that_tell_aliases():
     """Rank reduction predicts a hidden line best, from the comb of zeros, and gives zeros for the missing ones."""
-    result = reconstruct(problem_from_scan(survey("regular")), "auto")
-    assert set(result.assessment["selection"]["errors"]) == {"linear", "pocs-fan", "dip"}
-    assert result.method == "dip"
+    given = survey("regular")
+    column = 1.3 * np.arange(COLUMNS)[None, :, None]
+    layers = [(np.arange(SAMPLES)[None, None] - start - column) / 2.5 for start in range(-35, SAMPLES, 9)]
+    truth = sum((1 - 2 * a**2) * np.exp(-(a**2)) for a in layers) + np.zeros((ROWS, 1, 1))
+    given = replace(given, data=np.where(given.live[..., None], 1000 * truth, 0).astype(np.float32))
+    result = reconstruct(problem_from_scan(given), "auto")
+    selection = result.assessment["selection"]
+    assert set(selection["errors"]) == {"linear", "pocs-fan", "dip"}
+    assert [part["name"] for part in selection["hidden"]] == ["columns"]
+    assert result.method == "dip" and snr(result.volume.array, truth, ~given.live) > 15
 
 
 def test_the_unit_is_a_bright_live_sample():
@@ -268,10 +298,10 @@ def test_sections_are_taken_in_turns_with_their_maps():
 def test_hidden_traces_are_not_on_the_map():
     given, prior = survey(), Recorder()
     problem = problem_from_scan(given, prior=prior)
-    hidden = problem.op.held_out()
-    reconstruct(replace(problem, used=hidden), "refine", judgement="none", steps=1, mirrors=1)
+    used = held_out(problem).used
+    reconstruct(replace(problem, used=used), "refine", judgement="none", steps=1, mirrors=1)
     shown = torch.cat([part[:, 4, 0] for part in prior.shown])
-    assert torch.equal(shown, torch.from_numpy(given.live).float() * hidden[:, 0])
+    assert torch.equal(shown, torch.from_numpy(given.live).float() * used[:, 0])
 
 
 def test_a_line_has_one_direction():
