@@ -64,7 +64,7 @@ class TraceMask(LinearOperator):
         rows, _, columns = self.domain.shape
         turns = (0, 2) if min(rows, columns) >= _FEW else (0,)
         own: dict[str, object] = {"directions": turns, "penalty": "l2", "tv_axes": (0,)}
-        return {"refine": own, "pnp": own}
+        return {"refine": own, "pnp": own, "repaint": {"directions": turns}}
 
     @property
     def missing_share(self) -> float:

@@ -162,8 +162,9 @@ def holes_like(live: np.ndarray, share: float = 0.05, *, seed: int = 0) -> list[
 
     Of small surveys it is up to twice that share, for enough traces to tell methods by.
     Single traces are hidden at random, whole lines as whole lines, and gaps and blocks as copies of them, in the inside
-    or at the border as they lie themselves. Of every kind there is at least one hole, which may be more than its share
-    and is made smaller where it would hide more than a fifth of the live traces.
+    or at the border as they lie themselves. Of every kind but single traces there are two holes where both hide no more
+    than a fifth of the live traces, and one else, made smaller where it alone would hide more; that may be more than
+    their share.
 
     Returns
     -------
@@ -205,7 +206,7 @@ def _hide(
     sizes = np.array([hole.form.sum() for hole in kind.holes], dtype=np.float64)
     usual = float(free.sum()) / max(int((~compact).sum()), 1)  # live traces of a place outside compact holes
     taken = compact.copy()
-    for _ in range(_MOST_HOLES):
+    for number in range(_MOST_HOLES):
         hole = kind.holes[int(random.choice(len(sizes), p=sizes / sizes.sum()))]
         placed = _placed(hole, free & ~hidden, taken, usual, _LARGEST * count, random)
         if placed is None:
@@ -213,7 +214,8 @@ def _hide(
         hidden |= placed & free
         if kind.name in _COMPACT:
             taken |= placed
-        if hidden.sum() >= wanted:
+        covered = int(hidden.sum())
+        if covered >= wanted and (number > 0 or 2 * covered > _LARGEST * count):
             break
     return hidden
 

@@ -16,6 +16,7 @@ from helpers.runs import run, states
 from helpers.traces import dipping, traces
 from medrecon.checkpoint import RunKey, empty_progress, load_progress, save_progress
 from medrecon.data import Traces, read
+from medrecon.data.seismic_model import seismic_model
 from medrecon.engine import make_sampler, reconstruct
 from medrecon.errors import InputError, UsageError
 from medrecon.noise import KeyedNoise
@@ -187,17 +188,16 @@ def test_the_best_on_hidden_traces_is_chosen():
 
 
 def test_a_block_among_scattered_holes_is_tested_and_weighs_by_its_share():
-    """Rank reduction is best on single traces and leaves the block empty, which a test on single traces cannot see."""
-    shape, truth = (24, 28), dipping(24, 28, SAMPLES)
-    live = make_trace_mask("random", shape, 0.4, seed=1) & make_trace_mask("hole", shape, 0.06, seed=2)
-    given = traces(live, rows=24, columns=28, samples=SAMPLES)
+    """Rank reduction is good on single traces and leaves the block empty, which a test on single traces cannot see."""
+    whole = seismic_model("volume", (28, 32, SAMPLES), seed=3)
+    live = make_trace_mask("random", (28, 32), 0.5, seed=1) & make_trace_mask("hole", (28, 32), 0.08, seed=2)
+    given, truth = whole.keeping(live), whole.data
     result = reconstruct(problem_from_scan(given), "auto")
     selection = result.assessment["selection"]
     blocks, single = selection["hidden"]
     assert (blocks["name"], single["name"]) == ("blocks", "single traces")
     assert single["share"] == pytest.approx(1 - blocks["share"]) and 0.05 < blocks["share"] < 0.3
-    assert single["errors"]["drr"] == min(single["errors"].values())
-    assert blocks["errors"]["drr"] > 0.4 * blocks["signal"]
+    assert single["errors"]["drr"] < 0.15 * single["signal"] and blocks["errors"]["drr"] > 0.5 * blocks["signal"]
     for name, error in selection["errors"].items():
         weighed = sum(p["share"] * (p["errors"][name] / p["signal"]) ** 2 for p in (blocks, single))
         assert (error / selection["signal"]) ** 2 == pytest.approx(weighed, rel=1e-4)
@@ -209,15 +209,16 @@ def test_a_block_among_scattered_holes_is_tested_and_weighs_by_its_share():
 def test_regular_decimation_asks_methods_that_tell_aliases():
     """Rank reduction predicts a hidden line best, from the comb of zeros, and gives zeros for the missing ones."""
     given = survey("regular")
-    column = 1.3 * np.arange(COLUMNS)[None, :, None]
-    layers = [(np.arange(SAMPLES)[None, None] - start - column) / 2.5 for start in range(-35, SAMPLES, 9)]
-    truth = sum((1 - 2 * a**2) * np.exp(-(a**2)) for a in layers) + np.zeros((ROWS, 1, 1))
+    random = np.random.default_rng(0)
+    shift = 1.3 * np.arange(COLUMNS)[None, :, None] + 0.4 * np.arange(ROWS)[:, None, None]
+    layers = [(np.arange(SAMPLES)[None, None] - start - shift) / 2.5 for start in random.uniform(-35, SAMPLES, 16)]
+    truth = sum(random.standard_normal() * (1 - 2 * a**2) * np.exp(-(a**2)) for a in layers)
     given = replace(given, data=np.where(given.live[..., None], 1000 * truth, 0).astype(np.float32))
     result = reconstruct(problem_from_scan(given), "auto")
     selection = result.assessment["selection"]
     assert set(selection["errors"]) == {"linear", "pocs-fan", "dip"}
     assert [part["name"] for part in selection["hidden"]] == ["columns"]
-    assert result.method == "dip" and snr(result.volume.array, truth, ~given.live) > 15
+    assert result.method == "dip" and snr(result.volume.array, 1000 * truth, ~given.live) > 15
 
 
 def test_the_unit_is_a_bright_live_sample():
