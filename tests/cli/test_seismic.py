@@ -140,7 +140,7 @@ BAD = {
     "headers alone": ([_cut(3600)], "headers but no trace"),
     "cut in a trace": ([_cut(-50)], "trace 80 ends after 318 of 368 bytes"),
     "wrong number of samples": ([_number(3221, 33)], "trace 80 ends after 52 of 372 bytes"),
-    "wrong number that fits": ([_number(3221, 66)], "32 in trace 1 (bytes 115-116)"),
+    "wrong number that fits": ([_number(3221, 124)], "124 in bytes 3221-3222, 32 in trace 1"),
     "no samples": ([_number(3221, 0), _number(3600 + 115, 0)], "0 in bytes 3221-3222"),
     "a trace of another length": ([_number(_SECOND + 115, 99)], "99 in trace 2 (bytes 115-116)"),
     "zero interval": ([_number(3217, 0), _number(3600 + 117, 0)], "0 in bytes 3217-3218"),
@@ -190,9 +190,11 @@ def test_what_is_said_of_bad_files_helps(run: Run, holes: Path, tmp_path: Path):
         assert run("recon", path, "-o", "out.sgy", "--method", "linear", "--overwrite").code == 3
         done = run("recon", path, "-o", "out.sgy", "--method", "linear", "--traces", option, "--overwrite")
         assert done.code == 0, done.err
-    data = dipping()
-    data[0, 1, 6] = np.nan
-    path = write_segy(tmp_path / "nan.sgy", data)
+    path = write_segy(tmp_path / "nan.sgy", dipping())
+    raw = bytearray(path.read_bytes())
+    for change in BAD["NaN"][0]:
+        change(raw)
+    path.write_bytes(raw)
     assert "first trace 2" in run("info", path).out
     assert run("recon", path, "-o", "full.sgy", "--method", "linear", "--traces", "nan=missing").code == 0
     assert np.isfinite(read(tmp_path / "full.sgy").data).all()

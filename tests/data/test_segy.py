@@ -360,7 +360,7 @@ def test_no_nan_is_written(tmp_path):
 def test_filled_traces_survive_a_second_trip(tmp_path, order):
     """IBM numbers are rounded once: what was written and read again is written as the same bytes."""
     first = write(tmp_path / "b.sgy", filled(read(write_segy(tmp_path / "a.sgy", dipping(), form=1, order=order,
-                                                             keep=np.arange(70)))))  # fmt: skip
+                                                             keep=np.delete(np.arange(80), [3, 44])))))  # fmt: skip
     traces = read(first)
     mine = traces.data.copy()
     again = write(tmp_path / "c.sgy", replace(traces, filled=np.ones((8, 10), bool)))
