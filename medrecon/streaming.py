@@ -280,8 +280,10 @@ class Shown:
                 if part.step > 1]  # fmt: skip
         return " and ".join(said)
 
-    def cut(self, volume: Volume) -> Volume:
-        """The same part of a volume in memory."""
+    def cut(self, volume: Volume, shape: tuple[int, ...]) -> Volume:
+        """The same part of a volume in memory. Raises InputError where that is not of ``shape`` (rows, columns)."""
+        if volume.array.shape[::2] != shape:
+            raise InputError("the volume is not of this survey", found=volume.array.shape[::2], expected=shape)
         array = np.ascontiguousarray(volume.array[self.rows][:, :, self.columns])
         return Volume(array, Geometry.from_spacing(array.shape, (1.0, 1.0, 1.0)), volume.quantity)
 

@@ -121,9 +121,9 @@ for name, spectrum in spectra.items():
 # %% [markdown]
 # ## Without a truth
 #
-# `auto` hides about one in twenty of the live traces, in holes of the kinds that there are: single traces, and a copy of
-# the block. Each kind counts by its share of the missing traces, and the method that predicts them best is taken. The
-# verdict goes by those figures, and by traces that were filled too faintly. Compare with the table above.
+# `auto` hides some of the live traces, in holes of the kinds that there are: single ones, and copies of the block. Each
+# kind counts by its share of the missing traces, and the method that predicts them best is taken. The verdict goes by
+# those figures, and by traces that were filled too faintly. Compare with the table above.
 
 # %%
 chosen = medrecon.reconstruct(problem)

@@ -114,7 +114,7 @@ def test_a_part_is_read_as_it_is_in_the_whole(tmp_path: Path):
     assert isinstance(whole, Traces)
     found = read_shown(path, shown, (ROWS, COLUMNS))
     np.testing.assert_array_equal(found.array, whole.to_volume().array[2::5, :, 1::3])
-    np.testing.assert_array_equal(shown.cut(whole.to_volume()).array, found.array)
+    np.testing.assert_array_equal(shown.cut(whole.to_volume(), (ROWS, COLUMNS)).array, found.array)
     part = survey_of(whole).part(shown.rows, shown.columns)
     assert (part.rows.first, part.rows.step, part.rows.count) == (104, 10, 7)
     assert part.columns.describe() == "crossline 31 to 43 by 3" and part.state.shape == (7, 5)
@@ -122,6 +122,8 @@ def test_a_part_is_read_as_it_is_in_the_whole(tmp_path: Path):
     assert part.bins is not None and bins is not None and part.bins == pytest.approx((5 * bins[0], 3 * bins[1]))
     with pytest.raises(InputError, match="not of this survey"):
         read_shown(path, shown, (ROWS, COLUMNS + 1))
+    with pytest.raises(InputError, match="not of this survey"):
+        shown.cut(whole.to_volume(), (ROWS, COLUMNS + 1))
 
 
 def test_what_must_be_whole_is_refused(holes: Path, tmp_path: Path):

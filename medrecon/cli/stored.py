@@ -128,7 +128,7 @@ def _in_part(result: Path, whole: Survey, record: dict[str, object]) -> tuple[Su
     def load(path: Path) -> Volume:
         if sniff(path) in SEGY_KINDS:
             return read_shown(path, shown, whole.state.shape, said)
-        return shown.cut(read_volume(path))
+        return shown.cut(read_volume(path), whole.state.shape)
 
     words = shown.words()
     return (

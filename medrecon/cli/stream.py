@@ -76,7 +76,7 @@ def execute(job: Job) -> dict[str, object]:
     summary = {
         "output": str(job.output), "method": method, "status": "done", "samples": 1, "seed": config.seed or 0,
         "quantity": "amplitude", "discrepancy": 0.0, "noise_known": False, "seconds": time.perf_counter() - began,
-        **_mapping(record["residual"]),
+        **{name: value for name, value in _mapping(record["residual"]).items() if name != "noise"},
     }  # fmt: skip
     if baseline is not None:
         summary |= {"baseline": str(baseline), "baseline_method": _BASELINE, "baseline_discrepancy": 0.0}
