@@ -310,6 +310,16 @@ def _require_interval(value: float, where: str, place: str) -> None:
         )  # fmt: skip
 
 
+def _fits(path: Path, start: int, size: int, order: str, form: SampleFormat, samples: int) -> bool:
+    """Whether the file holds traces of this length throughout, each of which says so."""
+    dtype = np.dtype([("header", header_dtype(order)), ("samples", form.dtype(order), (samples,))])
+    count, rest = divmod(size - start, dtype.itemsize)
+    if rest:
+        return False
+    traces = np.memmap(path, dtype=dtype, mode="r", offset=start, shape=(count,))
+    return bool((traces["header"]["samples"].astype(np.int64) & 0xFFFF == samples).all())
+
+
 def _mapped(
     path: Path, order: str, form: SampleFormat, samples: int, interval: float, revision: int, preamble: bytes,
     dtype: np.dtype, size: int, salvage: bool, *, kind: str = "SEG-Y",
@@ -339,6 +349,12 @@ def _mapped(
             "a trace says that it has another number of samples", where=path.name,
             found=f"{int(said[other[0]])} in trace {int(other[0]) + 1} (bytes 115-116), and {len(other) - 1} more",
             expected=f"{samples}, as bytes 3221-3222 say", hint="Traces of several lengths cannot be read.",
+        )  # fmt: skip
+    if len(other) and _fits(path, len(preamble), size, order, form, int(said[0])):
+        raise InputError(
+            "the file header has another number of samples than the traces", where=path.name,
+            found=f"{samples} in bytes 3221-3222, {int(said[0])} in trace 1 and all others (bytes 115-116)",
+            expected="the same in both", hint=f"Set bytes 3221-3222 to {int(said[0])}: with that every trace fits.",
         )  # fmt: skip
     if len(other):  # a cut of a longer file: the size of this one decides
         told = f"all trace headers say {int(said[0])} samples; there are {samples}, as the file header says"

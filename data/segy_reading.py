@@ -123,7 +123,13 @@ def describe_traces(path: str | Path, options: ReadOptions | None = None) -> dic
     words = survey_words(grid.kind, grid.rows, grid.columns, file.samples, file.interval, state)
     looked = np.unique(np.linspace(0, len(file) - 1, 300).astype(int))
     values = file.decoded(looked)
-    finite = values[np.isfinite(values).all(axis=1)]
+    whole = np.isfinite(values).all(axis=1)
+    finite = values[whole]
+    if not whole.all():
+        first = int(looked[np.argmin(whole)])
+        words["not_finite"] = (
+            f"{int((~whole).sum())} of the traces looked at hold NaN or infinity, first trace {first + 1}"
+        )
     if finite.size:
         words |= {"minimum": float(finite.min()), "maximum": float(finite.max()),
                   "rms": float(np.sqrt(np.mean(np.square(finite, dtype=np.float64))))}  # fmt: skip

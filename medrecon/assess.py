@@ -22,7 +22,7 @@ from medrecon.prior import NetworkPrior
 from medrecon.problem import System
 from medrecon.selection import decibels
 from medrecon.solvers import cg, least_squares_gram
-from medrecon.trace_metrics import faint_share
+from medrecon.trace_metrics import faint_share, loudness
 
 DETAIL = 0.05
 """Amplitude of one voxel that matters, internal units: 50 HU, or a twentieth of a bright value."""
@@ -124,7 +124,8 @@ def assess(
         figures["attenuation_over_water"] = float(attenuation) / system.raw.water
     maps, op = dict[str, Tensor](), system.raw.op
     if isinstance(op, TraceMask):  # whole traces are known or not: the live map says what the data cannot decide
-        figures["missing"] = {"share": op.missing_share, "faint": faint_share(x.cpu().numpy(), op.live.cpu().numpy())}
+        faint = faint_share(loudness(x.cpu().numpy()), op.live.cpu().numpy())
+        figures["missing"] = {"share": op.missing_share, "faint": faint}
     else:
         measured, converged = measured_part(system, x)
         unmeasured = x - measured

@@ -29,8 +29,6 @@ from medrecon.selection import (
     classical_methods,
     diffusion_method,
     held_out,
-    left_out_signal,
-    prediction_error,
     select,
 )
 
@@ -334,17 +332,17 @@ class _Again:
         axis = getattr(self.problem.op, "holdout_axis", 0)
         if self.problem.y.shape[axis] < 3:
             return {}
-        used = held_out(self.problem)
-        reduced = replace(self.problem, used=used)
+        held = held_out(self.problem)
+        reduced = replace(self.problem, used=held.used)
         candidates = [("result", self.method, self.settings)]
         classical = classical_methods(self.problem)[0]
         if needs_prior or self.method != classical:
             candidates.append(("classical", classical, {}))
         errors = {
-            name: prediction_error(self.problem, self.run(reduced, method, "held-out test", settings), used)
+            name: held.error(self.problem, self.run(reduced, method, "held-out test", settings))
             for name, method, settings in candidates
         }
-        return errors | {"signal": left_out_signal(self.problem, used)}
+        return errors | {"signal": held.signal(self.problem)}
 
     def change_under_noise(self, system: System, mean: Tensor) -> float | None:
         """Root-mean-square change of the volume, internal units, when its own data are measured with other noise."""

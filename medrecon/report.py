@@ -53,6 +53,8 @@ class ReportData:
         A PNG of how the data were measured and where they are not fitted.
     survey
         Of seismic traces: what the axes mean and why traces were missing. The report is then one of sections.
+    whole
+        The frame of the whole survey, where the volumes are some of its rows and columns.
     """
 
     title: str
@@ -75,6 +77,7 @@ class ReportData:
     notes: tuple[str, ...] = ()
     measurement: bytes | None = None
     survey: Survey | None = None
+    whole: Survey | None = None
 
     def __post_init__(self) -> None:
         for name in ("baseline", "truth", "spread"):
@@ -186,7 +189,7 @@ def _head(data: ReportData) -> str:
     facts = {
         "Method": data.method + (f", {data.samples} samples" if data.samples > 1 else ""),
         "Beside it": data.baseline_method if data.baseline is not None else "nothing",
-    } | (_grid_facts(data) if data.survey is None else seismic_facts(data, data.survey))
+    } | (_grid_facts(data) if data.survey is None else seismic_facts(data, data.whole or data.survey))
     seconds = data.provenance.get("seconds")
     if isinstance(seconds, int | float):
         facts["Time"] = f"{seconds:.0f} s"

@@ -115,14 +115,11 @@ def _held_out(data: ReportData, name: str) -> float | None:
 
 # --- how hidden traces were predicted --------------------------------------------------------------------------
 def _hidden(data: ReportData) -> str:
-    """The score of every candidate on live traces that were hidden from it."""
+    """The score of every candidate on live traces that were hidden from it, over all and by kind of hole."""
     chosen = data.assessment.get("selection")
     chosen = chosen if isinstance(chosen, Mapping) else {}
-    errors, signal = chosen.get("errors"), chosen.get("signal")
-    scores: dict[str, float] = {}
-    if isinstance(errors, Mapping) and errors and isinstance(signal, int | float):
-        scores = {str(name): decibels(signal, float(error)) for name, error in errors.items()}
-    else:
+    scores, parts = _scores(chosen), chosen.get("hidden") or []
+    if not scores:
         size = _held_out(data, "signal")
         for name, method in (("classical", "linear"), ("result", data.method)):
             error = _held_out(data, name)
@@ -130,24 +127,43 @@ def _hidden(data: ReportData) -> str:
                 scores[method] = decibels(size, error)
     if not scores:
         return ""
-    best = max(scores, key=lambda name: scores[name])
+    columns = {"signal to noise, dB": scores}
+    if len(parts) > 1:
+        columns |= {f"{part['name']}, {part['share']:.0%}": _scores(part) for part in parts}
+    best = {title: max(values.values()) for title, values in columns.items()}
     rows = "".join(
-        f'<tr><td>{escape(name)}</td><td class="number{" better" if name == best else ""}">{score:.1f}</td></tr>'
-        for name, score in scores.items()
+        f"<tr><td>{escape(name)}</td>"
+        + "".join(_score(values[name], values[name] == best[title]) for title, values in columns.items())
+        + "</tr>"
+        for name in scores
     )
+    heads = "".join(f'<th class="number">{escape(title)}</th>' for title in columns)
+    said = " and ".join(f"{part['count']} in {part['name']}" for part in parts)
     return (
-        '<h2>Hidden traces</h2><p class="note">About 5 % of the live traces were hidden, in holes like those there '
-        "are, and predicted from the others: what each method can do on this survey, without a truth. It says nothing "
-        "of holes of another form.</p>"
-        '<div class="scroll"><table><thead><tr><th>method</th><th class="number">signal to noise, dB</th></tr></thead>'
-        f"<tbody>{rows}</tbody></table></div>"
+        '<h2>Hidden traces</h2><p class="note">Live traces were hidden, in holes like those there are'
+        f"{f' ({said})' if said else ''}, and predicted from the others: what each method can do on this survey, "
+        "without a truth. Kinds of holes count by their share of the missing traces; it says nothing of holes of "
+        "another form.</p>"
+        f'<div class="scroll"><table><thead><tr><th>method</th>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
     )
+
+
+def _scores(tested: Mapping[str, object]) -> dict[str, float]:
+    """Decibels by method, from ``errors`` and ``signal``; {} where nothing was tested."""
+    errors, signal = tested.get("errors"), tested.get("signal")
+    if not isinstance(errors, Mapping) or not isinstance(signal, int | float):
+        return {}
+    return {str(name): decibels(signal, float(error)) for name, error in errors.items()}
+
+
+def _score(value: float, best: bool) -> str:
+    return f'<td class="number{" better" if best else ""}">{value:.1f}</td>'
 
 
 # --- maps of traces ----------------------------------------------------------------------------------------------
 def _maps(data: ReportData, shown: _Shown) -> str:
-    survey = shown.survey
-    cells = [_panel("live map", seismic_figures.live_map_png(survey), "Live and missing traces")]
+    survey, whole = shown.survey, data.whole or shown.survey
+    cells = [_panel("live map", seismic_figures.live_map_png(whole), "Live and missing traces")]
     loudness = {
         name: np.sqrt(np.square(volume, dtype=np.float64).mean(axis=1))
         for name, volume in shown.volumes.items()
@@ -160,7 +176,7 @@ def _maps(data: ReportData, shown: _Shown) -> str:
     entries = "".join(
         f'<span><i style="background:{seismic_figures.STATE_COLOURS[state]}"></i>'
         f"{escape(REASONS.get(state, 'live'))}: {count}</span>"
-        for state, count in seismic_figures.legend(survey).items()
+        for state, count in seismic_figures.legend(whole).items()
     )
     long = min(survey.state.shape) == 1
     return (

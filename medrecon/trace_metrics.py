@@ -49,17 +49,21 @@ def compare_traces(found: np.ndarray, truth: np.ndarray, missing: np.ndarray) ->
     return figures
 
 
-def faint_share(sections: np.ndarray, live: np.ndarray) -> float:
-    """Share of the missing traces that were filled with less than a third of the loudness of the nearest live trace.
+def loudness(sections: np.ndarray) -> np.ndarray:
+    """Root mean square of every trace, ``(rows, columns)``."""
+    return np.sqrt(np.square(sections, dtype=np.float64).mean(axis=1))
+
+
+def faint_share(loud: np.ndarray, live: np.ndarray) -> float:
+    """Share of the missing traces that were filled with less than a third of the `loudness` of the nearest live trace.
 
     Methods that know nothing of a place leave silence there: no truth is needed to see it.
     """
     missing = ~live
     if not missing.any() or not live.any():
         return 0.0
-    loudness = np.sqrt(np.square(sections, dtype=np.float64).mean(axis=1))
     row, column = ndimage.distance_transform_edt(missing, return_distances=False, return_indices=True)
-    return float(np.mean(loudness[missing] < _FAINT * loudness[row[missing], column[missing]]))
+    return float(np.mean(loud[missing] < _FAINT * loud[row[missing], column[missing]]))
 
 
 def fk_amplitude(sections: np.ndarray) -> np.ndarray:

@@ -121,14 +121,16 @@ for name, spectrum in spectra.items():
 # %% [markdown]
 # ## Without a truth
 #
-# `auto` hides about one in twenty of the live traces, in holes of the form that most of them have, and takes the method
-# that predicts them best. The verdict goes by those figures, and by traces that were filled too faintly. Single traces
-# are hidden here, so the block is not tested: a method may be best on them and still leave the block empty, which is
-# what the warning about faint traces is for. Compare with the table above.
+# `auto` hides some of the live traces, in holes of the kinds that there are: single ones, and copies of the block. Each
+# kind counts by its share of the missing traces, and the method that predicts them best is taken. The verdict goes by
+# those figures, and by traces that were filled too faintly. Compare with the table above.
 
 # %%
 chosen = medrecon.reconstruct(problem)
 print(chosen.method, "-", chosen.assessment["selection"]["reason"])
+for part in chosen.assessment["selection"]["hidden"]:
+    gains = {name: 20 * np.log10(part["signal"] / error) for name, error in part["errors"].items()}
+    print(f"{part['name']:14}" + "".join(f"  {name} {gain:5.1f} dB" for name, gain in gains.items()))
 print(chosen.assessment["verdict"]["text"])
 
 # %% [markdown]

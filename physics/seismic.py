@@ -1,19 +1,16 @@
-"""A survey with missing traces: the mask as an operator, masks as surveys have them, and holes to test methods on."""
+"""A survey with missing traces: the mask as an operator, and masks as surveys have them."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
-from scipy import ndimage
 from torch import Tensor
 
 from medrecon.errors import UsageError
 from medrecon.physics.linop import LinearOperator, Space, operators
+from medrecon.physics.trace_holes import holes_like
 from medrecon.registry import Registry
 
-_COMPACT = 0.9  # share of its box that a hole fills, to count as a gap rather than as scattered traces
-_SMALL = 4  # traces of a hole that is scattered whatever its form
-_TRIES = 200
 _FEW = 8  # rows or columns: sections across fewer say nothing
 
 
@@ -67,7 +64,7 @@ class TraceMask(LinearOperator):
         rows, _, columns = self.domain.shape
         turns = (0, 2) if min(rows, columns) >= _FEW else (0,)
         own: dict[str, object] = {"directions": turns, "penalty": "l2", "tv_axes": (0,)}
-        return {"refine": own, "pnp": own}
+        return {"refine": own, "pnp": own, "repaint": {"directions": turns}}
 
     @property
     def missing_share(self) -> float:
@@ -97,10 +94,13 @@ class TraceMask(LinearOperator):
         steps = [np.gcd.reduce(np.diff(np.unique(p))) if len(np.unique(p)) > 1 else 1 for p in places.T]
         return bool(max(steps) > 1)
 
-    def held_out(self, seed: int = 0) -> Tensor:
-        """Live traces to hide as a test, shaped as the holes are: 1 where used, ``(rows, 1, columns)``."""
-        hidden = holes_like(self.live.numpy(), seed=seed)
-        return torch.from_numpy(~hidden)[:, None].to(torch.float32)
+    def held_out(self, seed: int = 0) -> list[tuple[str, float, Tensor]]:
+        """Live traces to hide as a test, by kind of hole: its name, its share of the missing traces, and which to hide.
+
+        Maps are ``(rows, 1, columns)``, 1 where hidden, and do not overlap.
+        """
+        parts = holes_like(self.live.cpu().numpy(), seed=seed)
+        return [(part.name, part.share, torch.from_numpy(part.traces)[:, None].to(torch.float32)) for part in parts]
 
 
 def _example() -> TraceMask:
@@ -172,57 +172,3 @@ def make_trace_mask(kind: str, shape: tuple[int, int], fraction: float, *, seed:
 
 
 operators.register("seismic-traces", example=_example)(TraceMask)
-
-
-# --- holes to test on ------------------------------------------------------------------------------------------
-def holes_like(live: np.ndarray, share: float = 0.05, *, seed: int = 0) -> np.ndarray:
-    """Live traces to hide, about ``share`` of them, in holes of the form of those that there are.
-
-    Scattered missing traces: single ones at random. Compact holes (gaps, whole lines, blocks): copies of them, cut to
-    size where one is larger than the share, moved onto live traces.
-
-    Returns
-    -------
-    ndarray
-        bool ``(rows, columns)``, true for at least one and at most half of the live traces.
-    """
-    random = np.random.default_rng([seed, 4])
-    count = int(live.sum())
-    wanted = min(max(1, round(share * count)), max(1, count // 2))
-    hidden = np.zeros_like(live)
-    pieces = _pieces(live, wanted)
-    for _ in range(_TRIES if pieces else 0):
-        height, width = pieces[int(random.integers(len(pieces)))]
-        top, left = (int(random.integers(0, n - size + 1)) for n, size in zip(live.shape, (height, width), strict=True))
-        block = np.zeros_like(live)
-        block[top : top + height, left : left + width] = True
-        covered = block & live & ~hidden
-        if covered.sum() < 0.75 * height * width or (hidden | covered).sum() > max(1.5 * wanted, height * width):
-            continue
-        hidden |= covered
-        if hidden.sum() >= wanted:
-            break
-    if not hidden.any():  # scattered holes, or no room for a compact one
-        places = np.flatnonzero(live.ravel())
-        hidden.ravel()[random.choice(places, wanted, replace=False)] = True
-    return hidden
-
-
-def _pieces(live: np.ndarray, wanted: int) -> list[tuple[int, int]]:
-    """Sizes of the compact holes, shrunk to ``wanted`` traces; none where most missing traces are scattered."""
-    labels, count = ndimage.label(~live)
-    found, compact = [], 0
-    for box in ndimage.find_objects(labels) if count else []:
-        inside = int((~live[box]).sum())
-        height, width = live[box].shape
-        if inside <= _SMALL or inside < _COMPACT * height * width:
-            continue
-        compact += inside
-        shrink = min(1.0, (wanted / (height * width)) ** 0.5)
-        if shrink < 1 and (height == live.shape[0] or width == live.shape[1]):
-            # Whole lines stay whole: one at least, as it is the width of a gap that makes it hard
-            size = (height, max(1, wanted // height)) if height == live.shape[0] else (max(1, wanted // width), width)
-        else:
-            size = (max(1, round(height * shrink)), max(1, round(width * shrink)))
-        found.append(size)
-    return found if compact > 0.5 * (~live).sum() else []

@@ -110,6 +110,20 @@ def test_spread_is_shown_at_the_filled_traces():
     assert "Standard deviation over 4 samples" in page and "within twice the spread in 100%" in page
 
 
+def test_the_score_says_what_was_hidden():
+    parts = [
+        {"name": "blocks", "share": 0.25, "count": 31, "signal": 400.0, "errors": {"linear": 200.0, "drr": 400.0}},
+        {"name": "single traces", "share": 0.75, "count": 64, "signal": 500.0, "errors": {"linear": 500.0, "drr": 5.0}},
+    ]
+    selection = {"errors": {"linear": 447.2, "drr": 250.0}, "signal": 500.0, "hidden": parts}
+    page = render(report(assessment={"selection": selection}))
+    for words in ("31 in blocks and 64 in single traces", "blocks, 25%", "single traces, 75%", "40.0", "6.0"):
+        assert words in page, words
+    row = re.search(r"<tr><td>drr</td>(.*?)</tr>", page)
+    assert row is not None and re.findall(r">([-.0-9]+)</td>", row[1]) == ["6.0", "0.0", "40.0"]
+    assert re.findall(r"number( better)?\"", row[1]) == [" better", "", " better"]
+
+
 def test_a_survey_of_another_shape_is_refused():
     data = report()
     with pytest.raises(InputError, match="survey and result disagree"):

@@ -12,7 +12,7 @@ from helpers.problems import blocks, projection_problem
 from medrecon.data.volume import Geometry
 from medrecon.physics.noise import GaussianNoise
 from medrecon.problem import Problem
-from medrecon.selection import held_out, prediction_error, select
+from medrecon.selection import HeldOut, Part, held_out, select
 
 SHAPE = (5, 12, 10)
 
@@ -24,7 +24,7 @@ def problem(views: int = 16, **changes: object) -> Problem:
 @pytest.mark.parametrize(("views", "left_out"), [(3, 1), (8, 1), (15, 1), (16, 2), (64, 8), (65, 8)])
 def test_one_view_in_eight_is_left_out(views: int, left_out: int):
     """Whole views, evenly spread, and never the first, which an arc cannot do without."""
-    used = held_out(problem(views))
+    used = held_out(problem(views)).used
     assert used.shape == (views, 1, 1)
     assert set(used.unique().tolist()) == {0.0, 1.0}
     missing = (used[:, 0, 0] == 0).nonzero()[:, 0]
@@ -38,34 +38,44 @@ def test_the_operator_names_the_axis_of_its_groups():
     matrix = MatrixOperator(torch.ones(12, 8), (2, 2, 2), (3, 4))
     matrix.holdout_axis = 1
     made = Problem(matrix, torch.ones(3, 4), Geometry.from_spacing((2, 2, 2), (1, 1, 1)))
-    assert held_out(made).shape == (1, 4)
+    assert held_out(made).used.shape == (1, 4)
 
 
 def test_the_prediction_error_counts_noise_levels_of_left_out_data():
     """Data that the volume explains but for a constant of three noise levels on one view."""
     made = problem()
-    used = held_out(made)
+    held = held_out(made)
     clean = made.op(blocks(SHAPE))
-    shifted = clean + 0.3 * (1 - used)
-    assert prediction_error(replace(made, y=shifted), blocks(SHAPE), used) == pytest.approx(3.0, rel=1e-4)
-    elsewhere = clean + 0.3 * used
-    assert prediction_error(replace(made, y=elsewhere), blocks(SHAPE), used) == pytest.approx(0.0, abs=1e-4)
+    shifted = clean + 0.3 * held.mask
+    assert held.error(replace(made, y=shifted), blocks(SHAPE)) == pytest.approx(3.0, rel=1e-4)
+    elsewhere = clean + 0.3 * held.used
+    assert held.error(replace(made, y=elsewhere), blocks(SHAPE)) == pytest.approx(0.0, abs=1e-4)
+
+
+def test_parts_count_by_their_share_and_relative_to_their_signal():
+    """A tenth of the score is a part predicted at nine tenths of its signal, which is faint; the rest is exact."""
+    made, volume = problem(), blocks(SHAPE)
+    quiet, loud = torch.zeros(16, 1, 1), torch.zeros(16, 1, 1)
+    quiet[3], loud[7] = 1, 1
+    made = replace(made, y=made.op(volume) * (1 - quiet / 1.9 * 0.9))
+    held = HeldOut((Part("loud", 0.9, loud), Part("quiet", 0.1, quiet)))
+    assert held.error(made, volume) / held.signal(made) == pytest.approx(0.1**0.5 * 0.9, rel=1e-4)
 
 
 def test_the_truth_predicts_to_the_noise():
     """2 of 16 views with 5 x 18 data each: standard error 1 / sqrt(2 x 180) = 0.053."""
     made = problem()
-    assert prediction_error(made, blocks(SHAPE), held_out(made)) == pytest.approx(1.0, abs=0.16)
+    assert held_out(made).error(made, blocks(SHAPE)) == pytest.approx(1.0, abs=0.16)
 
 
 def test_weights_reach_the_prediction_error():
     made = problem()
-    used = held_out(made)
+    held = held_out(made)
     quiet = replace(made, noise_model=GaussianNoise(0.05))
-    ratio = prediction_error(quiet, blocks(SHAPE), used) / prediction_error(made, blocks(SHAPE), used)
+    ratio = held.error(quiet, blocks(SHAPE)) / held.error(made, blocks(SHAPE))
     assert ratio == pytest.approx(2.0, rel=1e-4)
-    plain = prediction_error(replace(made, noise_model=None), blocks(SHAPE), used)
-    assert plain == pytest.approx(0.1 * prediction_error(made, blocks(SHAPE), used), rel=1e-4)
+    plain = held.error(replace(made, noise_model=None), blocks(SHAPE))
+    assert plain == pytest.approx(0.1 * held.error(made, blocks(SHAPE)), rel=1e-4)
 
 
 @pytest.mark.parametrize(("diffusion", "chosen"), [(0.0, "pnp"), (0.5, "tv")])
@@ -81,8 +91,8 @@ def test_the_better_prediction_wins(diffusion: float, chosen: str):
     assert found.method == chosen
     assert ("better" if chosen == "pnp" else "worse") in found.reason
     assert [method for method, _ in asked] == ["tv", "pnp"]
-    assert all(torch.equal(used, held_out(made)) for _, used in asked)
-    assert found.errors["tv"] == pytest.approx(prediction_error(made, blocks(SHAPE) + 0.2, held_out(made)))
+    assert all(torch.equal(used, held_out(made).used) for _, used in asked)
+    assert found.errors["tv"] == pytest.approx(held_out(made).error(made, blocks(SHAPE) + 0.2))
 
 
 @pytest.mark.parametrize(

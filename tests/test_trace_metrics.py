@@ -9,7 +9,7 @@ import pytest
 
 from helpers.traces import dipping
 from medrecon.errors import InputError
-from medrecon.trace_metrics import compare_traces, faint_share, fk_amplitude, snr
+from medrecon.trace_metrics import compare_traces, faint_share, fk_amplitude, loudness, snr
 
 TRUTH = dipping().transpose(0, 2, 1)
 MISSING = np.random.default_rng(0).random((8, 10)) < 0.5
@@ -65,6 +65,6 @@ def test_a_plane_wave_is_a_point_in_the_spectrum():
 
 def test_silence_is_seen_without_a_truth():
     live = ~MISSING
-    assert faint_share(np.where(live[:, None], TRUTH, 0.9 * TRUTH), live) < 0.1
-    assert faint_share(np.where(live[:, None], TRUTH, 0.05 * TRUTH), live) > 0.9
-    assert faint_share(TRUTH, np.ones_like(live)) == 0.0
+    assert faint_share(loudness(np.where(live[:, None], TRUTH, 0.9 * TRUTH)), live) < 0.1
+    assert faint_share(loudness(np.where(live[:, None], TRUTH, 0.05 * TRUTH)), live) > 0.9
+    assert faint_share(loudness(TRUTH), np.ones_like(live)) == 0.0

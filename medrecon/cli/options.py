@@ -26,7 +26,7 @@ Traces = Annotated[
         "--traces",
         metavar="KEY=VALUE",
         help="Seismic: inline=BYTE, crossline, offset, cdp, keys, rows=FIRST:LAST:STEP, columns, interval, salvage, "
-        "nan, sparse; may be repeated.",
+        "nan, sparse, memory=MIB; may be repeated.",
     ),
 ]
 Output = Annotated[

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from medrecon.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from medrecon.data.survey import Survey
     from medrecon.data.volume import Volume
     from medrecon.report import ReportData
@@ -61,19 +63,22 @@ def stored_report(result: Path, truth_file: Path | None = None) -> ReportData:
     from medrecon.data.survey import Survey
     from medrecon.report import ReportData
 
-    volume, record = read_volume(result), read_sidecar(result)
+    record = read_sidecar(result)
     if record is None or "run" not in record:
         raise InputError(
             "no record of a reconstruction stands beside this volume", where=result.name,
             hint="Keep the .json that `medrecon recon` wrote beside it.",
         )  # fmt: skip
-    named = _mapping(record.get("beside"))
-    baseline, spread = (
-        read_volume(result.with_name(str(named[name]))) if name in named else None for name in ("baseline", "spread")
-    )
     run, residual, data = (_mapping(record.get(key)) for key in ("run", "residual", "data"))
-    survey = None if "survey" not in data else Survey.from_record(_mapping(data["survey"]))
-    truth = None if truth_file is None else as_result(read_volume(truth_file), volume)
+    whole = None if "survey" not in data else Survey.from_record(_mapping(data["survey"]))
+    survey, load, said = whole, read_volume, ""
+    if whole is not None and run.get("in_windows"):
+        survey, load, said = _in_part(result, whole, record)
+    volume, named = load(result), _mapping(record.get("beside"))
+    baseline, spread = (
+        load(result.with_name(str(named[name]))) if name in named else None for name in ("baseline", "spread")
+    )
+    truth = None if truth_file is None else as_result(load(truth_file), volume)
     metrics = {}
     if truth is not None:
         named_volumes = {"result": volume, "baseline": baseline}
@@ -81,6 +86,7 @@ def stored_report(result: Path, truth_file: Path | None = None) -> ReportData:
     history, per_view = record.get("history"), record.get("residual_per_view")
     reason = _mapping(residual.get("selection")).get("reason")
     notes = [str(data["note"])] if data.get("note") else []
+    notes += [said] if said else []
     if reason and (survey is None or not _mapping(residual["selection"]).get("errors")):  # else there is a table
         notes.append(f"The method was chosen automatically: {reason}.")
     return ReportData(
@@ -104,6 +110,34 @@ def stored_report(result: Path, truth_file: Path | None = None) -> ReportData:
         notes=tuple(notes),
         measurement=_picture(result, named.get("measurement")),
         survey=survey,
+        whole=whole,
+    )
+
+
+def _in_part(result: Path, whole: Survey, record: dict[str, object]) -> tuple[Survey, Callable[[Path], Volume], str]:
+    """Of a survey that was larger than memory: what is shown, how to read that of a file, and what to say of it."""
+    from medrecon.cli import options
+    from medrecon.data import read_volume, sniff
+    from medrecon.data.segy_reading import SEGY_KINDS
+    from medrecon.streaming import Shown, allowed_bytes, read_shown, samples_of
+
+    asked = _mapping(record.get("request")).get("traces")
+    said = options.trace_options([str(pair) for pair in asked] if isinstance(asked, list) else None, str(sniff(result)))
+    shown = Shown.of(~whole.live, samples_of(result, said), allowed_bytes(said))
+
+    def load(path: Path) -> Volume:
+        if sniff(path) in SEGY_KINDS:
+            return read_shown(path, shown, whole.state.shape, said)
+        return shown.cut(read_volume(path), whole.state.shape)
+
+    words = shown.words()
+    return (
+        whole.part(shown.rows, shown.columns),
+        load,
+        words
+        and (
+            f"The survey is larger than memory: sections, maps, spectra and figures against the truth are of {words}."
+        ),
     )
 
 

@@ -9,12 +9,20 @@ from typing import TYPE_CHECKING
 import typer
 
 from medrecon.cli import console, options, running
+from medrecon.cli.stored import Beside, stored_report
 from medrecon.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from medrecon.cli.job import Job
     from medrecon.data.trace_grid import ReadOptions
     from medrecon.data.traces import Traces
+    from medrecon.streaming import Filled, Source
+
+    About = Callable[[Filled], dict[str, object]]
+
+_BASELINE = "linear"  # as of runs in memory
 
 
 def is_for(job: Job) -> bool:
@@ -38,16 +46,52 @@ def _options(job: Job) -> ReadOptions | None:
 
 
 def execute(job: Job) -> dict[str, object]:
-    """Fill the traces and write them; returns the summary of the run. Raises UsageError for what needs a volume."""
-    from medrecon.data import write
-    from medrecon.streaming import Source, allowed_bytes, choose, fill, work_file
+    """Fill the traces, write them and the baseline; returns the summary. Raises UsageError for what needs a volume."""
+    from medrecon.streaming import Source, allowed_bytes, judged_by, predicted
 
     config, began, said = job.config, time.perf_counter(), _options(job)
     settings, method = job.method_settings(), config.method or "auto"
+    _refuse(job, method, settings)
+    console.remark(f"{job.data.name}: larger than the memory that may be taken; filled window by window")
+    source, tests = Source.open(job.data, said), dict[str, object]()
+    if method == "auto" or config.trust == "full":
+        tests = predicted(source, allowed_bytes(said), method, settings, config.seed or 0)
+    selection = tests.get("selection")
+    if isinstance(selection, dict):
+        method = str(selection["method"])
+    beside = Beside(job.output)
+    baseline = None if method == _BASELINE else beside.named("baseline")
+    with running.stoppable() as stop:
+
+        def written(method: str, settings: dict[str, object], target: Path, about: About) -> dict[str, object]:
+            return _written(job, source, method, settings, target, stop, about)
+
+        def result(filled: Filled) -> dict[str, object]:
+            judged = tests if config.trust == "none" else judged_by(filled, tests)
+            return _record(job, filled.traces, method, settings, judged, baseline, time.perf_counter() - began)
+
+        record = written(method, settings, job.output, result)
+        if baseline is not None:
+            written(_BASELINE, {}, baseline, lambda filled: _companion(record))
+    summary = {
+        "output": str(job.output), "method": method, "status": "done", "samples": 1, "seed": config.seed or 0,
+        "quantity": "amplitude", "discrepancy": 0.0, "noise_known": False, "seconds": time.perf_counter() - began,
+        **{name: value for name, value in _mapping(record["residual"]).items() if name != "noise"},
+    }  # fmt: skip
+    if baseline is not None:
+        summary |= {"baseline": str(baseline), "baseline_method": _BASELINE, "baseline_discrepancy": 0.0}
+    if config.report is not None:
+        from medrecon.report import write_report
+
+        data = stored_report(job.output, job.truth)
+        summary["report"] = str(write_report(config.report, data, overwrite=job.overwrite))
+    return summary
+
+
+def _refuse(job: Job, method: str, settings: dict[str, object]) -> None:
     for name, asked in {
-        "--report": config.report is not None,
-        "--samples": (config.samples or 1) > 1,
-        "--prior": config.prior is not None,
+        "--samples": (job.config.samples or 1) > 1,
+        "--prior": job.config.prior is not None,
         "--set": method == "auto" and bool(settings),
     }.items():
         if asked:
@@ -55,12 +99,16 @@ def execute(job: Job) -> dict[str, object]:
                 f"{name} needs the volume in memory, and this survey is larger", where=job.data.name,
                 hint="Leave it out, or allow more memory: --traces memory=MIB.",
             )  # fmt: skip
-    console.remark(f"{job.data.name}: larger than the memory that may be taken; filled window by window")
-    source, selection = Source.open(job.data, said), None
-    if method == "auto":
-        selection = choose(source, allowed_bytes(said), config.seed or 0)
-        method = str(selection["method"])
-    with work_file(job.output) as folder, running.stoppable() as stop:
+
+
+def _written(
+    job: Job, source: Source, method: str, settings: dict[str, object], target: Path, stop: list[int], about: About
+) -> dict[str, object]:
+    """Fill the survey by one method and write it with its record, which is returned."""
+    from medrecon.data import write
+    from medrecon.streaming import fill, work_file
+
+    with work_file(target) as folder:
         bars = running.Bars()
 
         def show(done: int, rows: int) -> bool:
@@ -70,23 +118,18 @@ def execute(job: Job) -> dict[str, object]:
         filled = fill(source, method, settings, Path(folder) / "samples", show)
         bars.close()
         if filled is None:
-            console.say("medrecon: interrupted. Nothing was written.")
+            console.say(f"medrecon: interrupted. {target.name} was not written.")
             raise typer.Exit(128 + stop[0])
-        seconds = time.perf_counter() - began
-        record = _record(job, filled, method, settings, selection, seconds)
-        write(job.output, filled, overwrite=job.overwrite, provenance=record)
-    return {
-        "output": str(job.output), "method": method, "status": "done", "samples": 1, "seed": config.seed or 0,
-        "quantity": filled.quantity, "discrepancy": 0.0, "noise_known": False, "seconds": seconds,
-        **({} if selection is None else {"selection": selection}),
-    }  # fmt: skip
+        record = about(filled)
+        write(target, filled.traces, overwrite=job.overwrite, provenance=record)
+    return record
 
 
 def _record(
-    job: Job, filled: Traces, method: str, settings: dict[str, object], selection: dict[str, object] | None,
-    seconds: float,
+    job: Job, filled: Traces, method: str, settings: dict[str, object], judged: dict[str, object],
+    baseline: Path | None, seconds: float,
 ) -> dict[str, object]:  # fmt: skip
-    """As of a run in memory, without what was not judged."""
+    """As of a run in memory."""
     from medrecon.data.provenance import describe_run
     from medrecon.data.survey import survey_of
     from medrecon.scans import measured_in_words
@@ -95,11 +138,13 @@ def _record(
         inputs=[job.data],
         settings={"method": method, **settings},
         seed=job.config.seed,
-        residual={"noise": {}, **({} if selection is None else {"selection": selection})},
+        residual=judged | {"noise": {}},
         timings={"seconds": seconds},
         extra={
             "status": "done",
             "method": method,
+            "baseline_method": None if baseline is None else _BASELINE,
+            "beside": {} if baseline is None else {"baseline": baseline.name},
             "request": vars(job.config) | {"preview": None},
             "run": {"method": method, "samples": 1, "prior": None, "seconds": seconds, "in_windows": True},
             "data": {
@@ -109,3 +154,12 @@ def _record(
             },
         },
     )
+
+
+def _companion(record: dict[str, object]) -> dict[str, object]:
+    kept = ("versions", "seed", "inputs", "data")
+    return {key: record[key] for key in kept if key in record} | {"role": "baseline", "method": _BASELINE}
+
+
+def _mapping(value: object) -> dict[str, object]:
+    return value if isinstance(value, dict) else {}

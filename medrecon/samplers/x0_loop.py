@@ -26,6 +26,7 @@ from medrecon.regularisers import check_axes
 from medrecon.samplers.base import Sampler, State, samplers
 from medrecon.samplers.guidance import pseudo_inverse_guidance, residual_gradient
 from medrecon.samplers.steppers import Place, Stepper, steppers
+from medrecon.samplers.turns import denoise_in_turn
 from medrecon.schedules import check_levels, schedules
 from medrecon.solvers import SplitState, admm, cg, least_squares_gram
 
@@ -158,14 +159,8 @@ class X0Loop(Sampler):
         )
 
     def _denoise(self, system: System, x: Tensor, sigma: float, state: State) -> Tensor:
-        """By the prior, slices taken along the direction whose turn it is (Lee et al. 2023, TPDM, with one prior)."""
         guide = state.estimate if self.renew_guide and self.guided else None
-        system = self._asked(system)
-        axis = self.directions[state.step % len(self.directions)]
-        if self.directions == (0,):
-            return system.denoise(x, sigma, guide, self.mirrors)
-        guide = None if guide is None else guide.transpose(0, axis)
-        return system.across(axis).denoise(x.transpose(0, axis), sigma, guide, self.mirrors).transpose(0, axis)
+        return denoise_in_turn(self._asked(system), x, sigma, self.directions, state.step, guide, self.mirrors)
 
     def _asked(self, system: System) -> System:
         """As the prior is to see it."""

@@ -3,6 +3,7 @@
     python tests/bench/quality_seismic.py -o results.jsonl                     # linear, POCS, rank reduction, TV
     python tests/bench/quality_seismic.py -o results.jsonl --methods refine pnp --prior PRIOR
     python tests/bench/quality_seismic.py --split model --methods refine:trust=0.1 -o tuning.jsonl --prior PRIOR
+    python tests/bench/quality_seismic.py --split model --methods auto linear pocs drr dip -o auto.jsonl
 
 Traces are taken out of complete real surveys (``--split test``: never trained on, and never used to choose a setting)
 or of synthetic ones with seeds of their own (``--split model``: for that). Cases already in the output file are
@@ -77,7 +78,7 @@ def main() -> None:
 
 
 def _needs_prior(method: str) -> bool:
-    return bool(samplers.get(method.split(":")[0]).needs_prior)
+    return method != "auto" and bool(samplers.get(method.split(":")[0]).needs_prior)
 
 
 def _cases(
@@ -101,7 +102,8 @@ def _cases(
         filled = given.with_volume(result.volume).to_volume()
         record = {
             "case": case, "survey": name, "holes": kind, "share": share, "missing": float(1 - given.live.mean()),
-            "seed": seed, "method": method, "prior": options.prior if needs else None, "seconds": seconds,
+            "seed": seed, "method": method, "chosen": result.method,
+            "prior": options.prior if needs else None, "seconds": seconds,
         } | compare_traces(filled.array, truth.to_volume().array, ~given.live & truth.live)  # fmt: skip
         with options.output.open("a") as file:
             file.write(json.dumps(record) + "\n")

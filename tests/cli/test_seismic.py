@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -118,17 +119,85 @@ def test_options_of_traces(run: Run, holes: Path):
     assert run("info", holes, "--traces", "inline=400").code == 2
 
 
-def test_bad_files_end_with_3_and_leave_nothing(run: Run, holes: Path, tmp_path: Path):
-    cut = tmp_path / "cut.sgy"
-    cut.write_bytes(holes.read_bytes()[:-50])
-    twice = write_segy(tmp_path / "twice.sgy", dipping(), keep=np.r_[0:80, 5])
-    for path, words in ((cut, "trace 50 ends after"), (twice, "traces 6 and 81")):
-        for answer in (run("recon", path, "-o", "out.sgy"), run("info", path)):
-            assert answer.code == 3
-            assert path.name in answer.err and words in answer.err
-            assert "Traceback" not in answer.err
-    assert not (tmp_path / "out.sgy").exists()
-    assert run("recon", cut, "-o", "out.sgy", "--method", "linear", "--traces", "salvage=yes").code == 0
+def _number(byte: int, value: int, size: int = 2) -> Callable[[bytearray], None]:
+    """Set the number that starts at ``byte``."""
+
+    def put(raw: bytearray) -> None:
+        raw[byte - 1 : byte - 1 + size] = value.to_bytes(size, "big")
+
+    return put
+
+
+def _cut(size: int) -> Callable[[bytearray], None]:
+    """Leave so many bytes (from the end, if negative)."""
+    return lambda raw: raw.__delitem__(slice(size, None))
+
+
+_SECOND = 3600 + 240 + 32 * 4  # bytes before the header of the second trace
+BAD = {
+    "empty": ([_cut(0)], "is empty"),
+    "cut in the headers": ([_cut(3500)], "3500 bytes"),
+    "headers alone": ([_cut(3600)], "headers but no trace"),
+    "cut in a trace": ([_cut(-50)], "trace 80 ends after 318 of 368 bytes"),
+    "wrong number of samples": ([_number(3221, 33)], "trace 80 ends after 52 of 372 bytes"),
+    "wrong number that fits": ([_number(3221, 124)], "124 in bytes 3221-3222, 32 in trace 1"),
+    "no samples": ([_number(3221, 0), _number(3600 + 115, 0)], "0 in bytes 3221-3222"),
+    "a trace of another length": ([_number(_SECOND + 115, 99)], "99 in trace 2 (bytes 115-116)"),
+    "zero interval": ([_number(3217, 0), _number(3600 + 117, 0)], "0 in bytes 3217-3218"),
+    "unknown format": ([_number(3225, 77)], "77 in bytes 3225-3226"),
+    "format zero": ([_number(3225, 0)], "0 in bytes 3225-3226"),
+    "two traces at one place": ([_number(_SECOND + 193, 30, 4)], "traces 1 and 2 at inline 100, crossline 30"),
+    "a stray header": ([_number(_SECOND + 193, 2_000_000_000, 4)], "trace 2 has crossline 2000000000"),
+    "NaN": ([_number(_SECOND + 240 + 4 * 6 + 1, 0x7FC00000, 4)], "trace 2, sample 7"),
+    "infinity": ([_number(_SECOND + 240 + 4 * 6 + 1, 0x7F800000, 4)], "trace 2, sample 7"),
+}
+
+
+@pytest.mark.parametrize("fault", BAD)
+def test_bad_files_end_with_3_and_leave_nothing(run: Run, tmp_path: Path, fault: str):
+    """The trace or the byte is named, in memory as streamed; what stood there before stays."""
+    damage, words = BAD[fault]
+    path = write_segy(tmp_path / "bad.sgy", dipping())
+    raw = bytearray(path.read_bytes())
+    for change in damage:
+        change(raw)
+    path.write_bytes(raw)
+    (tmp_path / "out.sgy").write_bytes(b"before")
+    answers = [
+        run("recon", path, "-o", "out.sgy", "--overwrite", "--method", "linear", *more)
+        for more in ((), ("--traces", "memory=0.01"))
+    ]
+    if fault not in ("NaN", "infinity"):  # of which a look at the headers says nothing, or only that they are there
+        answers.append(run("info", path))
+    for answer in answers:
+        assert answer.code == 3, answer.err
+        assert "bad.sgy" in answer.err and words in answer.err
+        assert "Traceback" not in answer.err
+    assert (tmp_path / "out.sgy").read_bytes() == b"before"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["bad.sgy", "out.sgy"]
+
+
+def test_what_is_said_of_bad_files_helps(run: Run, holes: Path, tmp_path: Path):
+    """The hints of the messages are true: salvage, an interval that is said, NaN traces taken as missing."""
+    raw = holes.read_bytes()
+    cases = {
+        "salvage=yes": raw[:-50],
+        "interval=4000": raw[:3216] + bytes(2) + raw[3218:3716] + bytes(2) + raw[3718:],
+    }
+    for option, content in cases.items():
+        path = tmp_path / "bad.sgy"
+        path.write_bytes(content)
+        assert run("recon", path, "-o", "out.sgy", "--method", "linear", "--overwrite").code == 3
+        done = run("recon", path, "-o", "out.sgy", "--method", "linear", "--traces", option, "--overwrite")
+        assert done.code == 0, done.err
+    path = write_segy(tmp_path / "nan.sgy", dipping())
+    raw = bytearray(path.read_bytes())
+    for change in BAD["NaN"][0]:
+        change(raw)
+    path.write_bytes(raw)
+    assert "first trace 2" in run("info", path).out
+    assert run("recon", path, "-o", "full.sgy", "--method", "linear", "--traces", "nan=missing").code == 0
+    assert np.isfinite(read(tmp_path / "full.sgy").data).all()
 
 
 def test_other_data_are_not_written_as_traces(run: Run, scan: Path):
@@ -144,9 +213,28 @@ def test_recon_gives_the_same_file_either_way(run: Run, holes: Path, tmp_path: P
     assert "window by window" in answer.err and answer.json()["method"] == "pocs"
     assert (tmp_path / "stream.sgy").read_bytes() == (tmp_path / "memory.sgy").read_bytes()
     assert not list(tmp_path.glob(".*work"))
-    assert run("report", "stream.sgy", "-o", "r.html").code == 0
-    assert run("recon", holes, "-o", "auto.sgy", "--traces", "memory=0.05", "--json").json()["selection"]["errors"]
-    for words in (("--report", "x.html"), ("--samples", 2), ("--method", "tv")):
+    assert (tmp_path / "stream-baseline.sgy").read_bytes() == (tmp_path / "memory-baseline.sgy").read_bytes()
+    assert "BY LINEAR" in "".join(open_segy(tmp_path / "stream-baseline.sgy").text)
+    for words in (("--samples", 2), ("--method", "tv")):
         answer = run("recon", holes, "-o", "not.sgy", *words, "--traces", "memory=0.05")
         assert answer.code == 2 and "memory" in answer.err
     assert not (tmp_path / "not.sgy").exists()
+
+
+def test_a_streamed_run_has_a_report_like_any_other(run: Run, holes: Path, tmp_path: Path, monkeypatch):
+    """Of a survey whose sections fit, the page differs in nothing that it shows."""
+    truth = write_segy(tmp_path / "truth.sgy", dipping(), form=1)
+    answer = run("recon", holes, "-o", "stream.sgy", "--traces", "memory=0.05", "--report", "s.html", "--json")
+    assert answer.code == 0, answer.err
+    assert answer.json()["selection"]["errors"] and answer.json()["verdict"]["text"]
+    page = (tmp_path / "s.html").read_text(encoding="utf-8")
+    for words in ("Hidden traces", "linear (baseline)", "not in the file: 30", "8 × 10 traces", "single traces"):
+        assert words in page, words
+    assert "larger than memory" not in page
+    assert run("report", "stream.sgy", "-o", "t.html", "--truth", truth).code == 0
+    assert "signal to noise of the missing traces" in (tmp_path / "t.html").read_text(encoding="utf-8")
+    monkeypatch.setattr("medrecon.streaming._LEAST_SHOWN", 0)
+    assert run("report", "stream.sgy", "-o", "u.html", "--truth", truth).code == 0
+    part = (tmp_path / "u.html").read_text(encoding="utf-8")
+    assert "The survey is larger than memory" in part and "rows" in part
+    assert "8 × 10 traces" in part and "not in the file: 30" in part

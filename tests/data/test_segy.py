@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -159,6 +160,16 @@ def test_missing_and_shuffled_traces_fall_into_place(tmp_path):
     np.testing.assert_array_equal(found.data[live], data[live])
     assert not found.data[~live].any()
     assert found.counts() == {"absent": 33}
+
+
+@pytest.mark.parametrize("lost", [[0], [79], [37], [0, 9, 70, 79], [*range(20, 30)], [*range(0, 80, 9)]], ids=str)
+def test_whatever_is_missing_inside_leaves_the_others_in_place(tmp_path, lost):
+    """First, last and corner traces, and a whole inline: segyio refuses these, or takes them for a smaller cube."""
+    data = dipping()
+    found = read(write_segy(tmp_path / "a.sgy", data, keep=np.delete(np.arange(80), lost)))
+    assert found.data.shape == data.shape
+    np.testing.assert_array_equal(np.flatnonzero(~found.live), lost)
+    np.testing.assert_array_equal(found.data[found.live], data[found.live])
 
 
 def test_a_dropped_and_a_repeated_trace_are_no_cube(tmp_path):
@@ -343,6 +354,18 @@ def test_no_nan_is_written(tmp_path):
     with pytest.raises(InputError, match="to write holds NaN"):
         write(tmp_path / "b.sgy", filled(traces, float("nan")))
     assert not (tmp_path / "b.sgy").exists()
+
+
+@pytest.mark.parametrize("order", [">", "<"])
+def test_filled_traces_survive_a_second_trip(tmp_path, order):
+    """IBM numbers are rounded once: what was written and read again is written as the same bytes."""
+    first = write(tmp_path / "b.sgy", filled(read(write_segy(tmp_path / "a.sgy", dipping(), form=1, order=order,
+                                                             keep=np.delete(np.arange(80), [3, 44])))))  # fmt: skip
+    traces = read(first)
+    mine = traces.data.copy()
+    again = write(tmp_path / "c.sgy", replace(traces, filled=np.ones((8, 10), bool)))
+    np.testing.assert_array_equal(traces.data, mine)
+    np.testing.assert_array_equal(read(again).data, mine)
 
 
 @pytest.mark.parametrize("order", [">", "<"])

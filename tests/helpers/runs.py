@@ -10,7 +10,7 @@ from medrecon.noise import KeyedNoise
 from medrecon.problem import System
 from medrecon.samplers import Sampler, State, samplers
 
-FEW = {"steps": 4, "iterations": 4, "descents": 3, "cg_iterations": 3}
+FEW = {"steps": 4, "iterations": 4, "descents": 3, "cg_iterations": 3, "jump": 2, "visits": 2}
 """Few steps, for tests of what does not depend on how many there are."""
 
 

@@ -1,4 +1,4 @@
-"""The trace mask, masks as surveys have them, holes to test on, interpolation weights and windows."""
+"""The trace mask, masks as surveys have them, interpolation weights and windows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from medrecon.errors import UsageError
-from medrecon.physics.seismic import TraceMask, holes_like, make_trace_mask, trace_masks
+from medrecon.physics.seismic import TraceMask, make_trace_mask, trace_masks
 from medrecon.physics.trace_interpolation import interpolation_weights
 from medrecon.physics.windows import Windows
 
@@ -29,27 +29,6 @@ def test_masks_keep_their_share_and_their_seed(kind):
     np.testing.assert_array_equal(live, make_trace_mask(kind, (12, 40), 0.25 if kind == "hole" else 0.5, seed=3))
     with pytest.raises(UsageError):
         make_trace_mask(kind, (12, 40), 1.0)
-
-
-@pytest.mark.parametrize(
-    ("kind", "fraction"), [("random", 0.5), ("random", 0.75), ("gap", 0.25), ("regular", 0.5), ("hole", 0.1)]
-)
-def test_hidden_traces_are_live_few_and_shaped_like_the_holes(kind, fraction):
-    live = make_trace_mask(kind, (24, 60), fraction, seed=5)
-    hidden = holes_like(live, seed=2)
-    assert not (hidden & ~live).any()
-    assert 0.01 < hidden.sum() / live.sum() < 0.2
-    whole = (hidden | ~live).all(axis=0) & hidden.any(axis=0)
-    if kind in ("gap", "regular"):
-        assert hidden.any(axis=0).sum() == whole.sum()  # whole columns
-    if kind == "random":
-        assert hidden.any(axis=0).sum() > 10
-
-
-def test_holes_of_a_survey_with_one_live_trace():
-    live = np.zeros((3, 3), bool)
-    live[1, 1] = True
-    assert holes_like(live).sum() == 1
 
 
 def test_interpolation_is_exact_for_planes_and_nearest_outside():

@@ -24,7 +24,7 @@ NAMES = [entry.name for entry in samplers if "modality" not in entry.meta]
 """Methods for any data; those for MR k-space alone are in test_mri_methods.py."""
 DIFFUSION = [entry.name for entry in samplers if entry.value.needs_prior]
 SLOW = {name: {"steps": 20} for name in ("mbir", "dps")} | {
-    name: {"steps": 6, "cg_iterations": 30} for name in ("perturb-and-solve", "daps", "ddnm+")
+    name: {"steps": 6, "cg_iterations": 30} for name in ("perturb-and-solve", "daps", "ddnm+", "repaint")
 }
 """Settings of methods that approach the data by one gradient step at every noise level, and so need levels, or whose
 draws have to be solved for."""

@@ -16,6 +16,7 @@ from helpers.runs import run, states
 from helpers.traces import dipping, traces
 from medrecon.checkpoint import RunKey, empty_progress, load_progress, save_progress
 from medrecon.data import Traces, read
+from medrecon.data.seismic_model import seismic_model
 from medrecon.engine import make_sampler, reconstruct
 from medrecon.errors import InputError, UsageError
 from medrecon.noise import KeyedNoise
@@ -24,6 +25,7 @@ from medrecon.prior import NetworkPrior
 from medrecon.problem import Problem
 from medrecon.samplers import samplers
 from medrecon.scans import cut_slices, problem_from_scan
+from medrecon.selection import held_out
 
 NAMES = [entry.name for entry in samplers if entry.meta.get("modality") == "seismic"]
 ROWS, COLUMNS, SAMPLES = 20, 24, 48
@@ -175,19 +177,48 @@ def test_total_variation_works_too():
 def test_the_best_on_hidden_traces_is_chosen():
     result = reconstruct(problem_from_scan(survey()), "auto")
     selection = result.assessment["selection"]
+    (hidden,) = selection["hidden"]
     assert result.method == "drr"
     assert set(selection["errors"]) == {"linear", "pocs", "drr", "dip"}
     assert selection["errors"]["drr"] == min(selection["errors"].values())
     assert selection["signal"] > selection["errors"]["drr"]
     assert result.baseline_method == "linear" and result.baseline is not None
-    assert "hidden as the holes look: linear" in selection["reason"] and "dB" in selection["reason"]
+    assert f"hidden as the holes look, {hidden['count']} in single traces: linear" in selection["reason"]
+    assert hidden["errors"] == selection["errors"] and hidden["share"] == 1 and "dB" in selection["reason"]
+
+
+def test_a_block_among_scattered_holes_is_tested_and_weighs_by_its_share():
+    """Rank reduction is good on single traces and leaves the block empty, which a test on single traces cannot see."""
+    whole = seismic_model("volume", (28, 32, SAMPLES), seed=3)
+    live = make_trace_mask("random", (28, 32), 0.5, seed=1) & make_trace_mask("hole", (28, 32), 0.08, seed=2)
+    given, truth = whole.keeping(live), whole.data
+    result = reconstruct(problem_from_scan(given), "auto")
+    selection = result.assessment["selection"]
+    blocks, single = selection["hidden"]
+    assert (blocks["name"], single["name"]) == ("blocks", "single traces")
+    assert single["share"] == pytest.approx(1 - blocks["share"]) and 0.05 < blocks["share"] < 0.3
+    assert single["errors"]["drr"] < 0.15 * single["signal"] and blocks["errors"]["drr"] > 0.5 * blocks["signal"]
+    for name, error in selection["errors"].items():
+        weighed = sum(p["share"] * (p["errors"][name] / p["signal"]) ** 2 for p in (blocks, single))
+        assert (error / selection["signal"]) ** 2 == pytest.approx(weighed, rel=1e-4)
+    assert f"{blocks['count']} in blocks ({blocks['share']:.0%}) and" in selection["reason"]
+    gains = {name: snr(filled(given, name), truth, ~live) for name in ("linear", "pocs", "drr", "dip")}
+    assert gains[result.method] > max(gains.values()) - 0.3 > gains["drr"] + 3
 
 
 def test_regular_decimation_asks_methods_that_tell_aliases():
     """Rank reduction predicts a hidden line best, from the comb of zeros, and gives zeros for the missing ones."""
-    result = reconstruct(problem_from_scan(survey("regular")), "auto")
-    assert set(result.assessment["selection"]["errors"]) == {"linear", "pocs-fan", "dip"}
-    assert result.method == "dip"
+    given = survey("regular")
+    random = np.random.default_rng(0)
+    shift = 1.3 * np.arange(COLUMNS)[None, :, None] + 0.4 * np.arange(ROWS)[:, None, None]
+    layers = [(np.arange(SAMPLES)[None, None] - start - shift) / 2.5 for start in random.uniform(-35, SAMPLES, 16)]
+    truth = sum(random.standard_normal() * (1 - 2 * a**2) * np.exp(-(a**2)) for a in layers)
+    given = replace(given, data=np.where(given.live[..., None], 1000 * truth, 0).astype(np.float32))
+    result = reconstruct(problem_from_scan(given), "auto")
+    selection = result.assessment["selection"]
+    assert set(selection["errors"]) == {"linear", "pocs-fan", "dip"}
+    assert [part["name"] for part in selection["hidden"]] == ["columns"]
+    assert result.method == "dip" and snr(result.volume.array, 1000 * truth, ~given.live) > 15
 
 
 def test_the_unit_is_a_bright_live_sample():
@@ -268,10 +299,10 @@ def test_sections_are_taken_in_turns_with_their_maps():
 def test_hidden_traces_are_not_on_the_map():
     given, prior = survey(), Recorder()
     problem = problem_from_scan(given, prior=prior)
-    hidden = problem.op.held_out()
-    reconstruct(replace(problem, used=hidden), "refine", judgement="none", steps=1, mirrors=1)
+    used = held_out(problem).used
+    reconstruct(replace(problem, used=used), "refine", judgement="none", steps=1, mirrors=1)
     shown = torch.cat([part[:, 4, 0] for part in prior.shown])
-    assert torch.equal(shown, torch.from_numpy(given.live).float() * hidden[:, 0])
+    assert torch.equal(shown, torch.from_numpy(given.live).float() * used[:, 0])
 
 
 def test_a_line_has_one_direction():
