@@ -20,12 +20,12 @@ from medrecon.checkpoint import RunKey, empty_progress, load_progress, save_prog
 from medrecon.engine import make_sampler
 from medrecon.errors import UsageError
 from medrecon.noise import KeyedNoise
-from medrecon.samplers.steppers import Place, exponential_weights, plain_weights, steppers
+from medrecon.samplers.steppers import Place, exponential_weights, interpolating_weights, steppers
 from medrecon.schedules import schedules
 
 VARIANCES = torch.tensor([0.01, 0.25, 4.0], dtype=torch.float64)
 HIGH, LOW = 2.0, 0.1
-ORDERS = {"ddim": 1, "dpm++2m": 2, "dpm++3m": 3, "sde-dpm++2m": 2, "unipc": 3, "heun": 2, "ipndm": 4}
+ORDERS = {"ddim": 1, "dpm++2m": 2, "dpm++3m": 3, "sde-dpm++2m": 2, "unipc": 3, "heun": 2, "ipndm": 4, "pndm": 4, "dpm-v3": 3}
 NAMES = steppers.names()
 
 
@@ -113,11 +113,11 @@ def test_the_weights_integrate_polynomials(step: float):
         values = np.array(nodes) ** degree
         kernel = np.exp(points - step)
         assert exponential_weights(nodes, step) @ values == pytest.approx(shares @ (kernel * points**degree), rel=1e-8)
-        assert plain_weights(nodes, step) @ values == pytest.approx(shares @ points**degree, rel=1e-8)
+        assert interpolating_weights(nodes, step) @ values == pytest.approx(shares @ points**degree, rel=1e-8)
 
 
 def test_ipndm_is_the_published_formula_on_equidistant_levels():
-    assert plain_weights([0.0, 0.1, 0.2, 0.3], -0.1) * 24 / -0.1 == pytest.approx([55, -59, 37, -9])
+    assert interpolating_weights([0.0, 0.1, 0.2, 0.3], -0.1) * 24 / -0.1 == pytest.approx([55, -59, 37, -9])
 
 
 def test_two_estimates_are_the_published_ones_up_to_the_order():
