@@ -19,7 +19,7 @@ from medrecon.engine import reconstruct, sampler_for
 from medrecon.errors import UsageError
 from medrecon.noise import KeyedNoise
 from medrecon.problem import Problem, System
-from medrecon.samplers import State
+from medrecon.samplers import Sampler, State
 from medrecon.samplers.steppers import steppers
 from medrecon.samplers.x0_loop import X0Loop
 from medrecon.schedules import schedules
@@ -59,30 +59,16 @@ def search_for_problem(
 ) -> FoundSequence:
     """Levels for a method with these settings on a problem, begun from its classical volume as `reconstruct` does.
 
-    Raises UsageError for unknown settings, and as :func:`search_levels`.
+    Raises UsageError for unknown settings, and as :func:`flow_of`.
     """
-    sampler, system = sampler_for(problem, method, settings), problem.system()
-    if not isinstance(sampler, X0Loop):
-        raise UsageError(f"method {method} follows no flow, whose levels could be searched", hint=_SEARCHABLE)
+    flow, system = flow_of(sampler_for(problem, method, settings)), problem.system()
     classical = reconstruct(problem, classical_methods(problem)[0], quantity=problem.quantity, judgement="none")
     start = system.from_quantity(torch.from_numpy(classical.volume.array))
-    return search_levels(sampler, replace(system, start=start), progress=progress)
+    return search_levels(flow, replace(system, start=start), progress=progress)
 
 
-def search_levels(
-    sampler: X0Loop, system: System, *, progress: Callable[[int, int], None] | None = None
-) -> FoundSequence:
-    """Levels for as many steps as the sampler has, between its first and its last one.
-
-    Raises UsageError for methods that put no noise back, which follow no flow, and for fewer than three steps.
-    """
-    if sampler.noise_scale == 0 or sampler.steps < 3:
-        raise UsageError(
-            "levels are searched for methods that put noise back, and three steps or more",
-            found=f"noise_scale {sampler.noise_scale:g}, {sampler.steps} steps",
-            hint=_SEARCHABLE,
-        )
-    flow = _flow_of(sampler)
+def search_levels(flow: X0Loop, system: System, *, progress: Callable[[int, int], None] | None = None) -> FoundSequence:
+    """Levels for as many steps as a flow (:func:`flow_of`) has, between its first and its last one."""
     fine = _end(replace(flow, steps=_FINE, stepper=_ACCURATE), system)
     done = [0]
 
@@ -119,10 +105,17 @@ def moved(levels: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     return np.concatenate([levels[:1], found[1:-1], levels[-1:]])
 
 
-def _flow_of(sampler: X0Loop) -> X0Loop:
-    """The method without fresh noise, on plain levels."""
+def flow_of(sampler: Sampler) -> X0Loop:
+    """A method without fresh noise.
+
+    Raises UsageError for methods that put no noise back, which follow no flow, and for fewer than three steps.
+    """
+    if not isinstance(sampler, X0Loop) or sampler.noise_scale == 0:
+        raise UsageError("this method follows no flow, whose levels could be searched", hint=_SEARCHABLE)
+    if sampler.steps < 3:
+        raise UsageError("the first and the last level are given", found=f"{sampler.steps} steps", expected="3 or more")
     noisy = steppers.get(sampler.stepper)().fresh_share(0.0, 1.0, 0.5) > 0
-    return replace(sampler, eta=0.0, schedule="log", sequence=(), stepper=_ACCURATE if noisy else sampler.stepper)
+    return replace(sampler, eta=0.0, stepper=_ACCURATE if noisy else sampler.stepper)
 
 
 def _end(sampler: X0Loop, system: System) -> Tensor:

@@ -30,15 +30,16 @@ if TYPE_CHECKING:
 
 _FEWEST = 4  # levels, of a cubic spline
 _MARGIN = 0.02  # by how much a level may lie outside, as a share
-_STEP = 0.02  # of the differences, in t; relative to the level across the flow
-_RESOLVED = 1e-9  # variance of N below which there is nothing left to foretell, as a share
+_ALONG, _ACROSS = 0.02, 0.1  # steps of the differences: in t along the flow, in levels across it
+_RESOLVED = 1e-3  # variance of N below which it is the error of l, as a share of the flow's
+_FLOW = np.array([-1.0, 1.0, 0.0])  # dx/dt of x, D and dD/dt
 _NODES, _SUMS = np.polynomial.legendre.leggauss(16)
 _POINTS, _SHARES = (_NODES + 1) / 2, _SUMS / 2
 
 
 @dataclass(frozen=True)
 class ModelStatistics:
-    """``l``, ``s`` and ``b`` at noise ``levels`` that fall, in network units; cubic splines of ``-log s`` in between."""
+    """``l``, ``s`` and ``b`` at falling noise ``levels``, in network units; cubic splines of ``-log s`` in between."""
 
     levels: tuple[float, ...]
     l: tuple[float, ...]  # noqa: E741 - the paper's letter
@@ -163,15 +164,15 @@ def measured_statistics(
             generator = torch.Generator().manual_seed(number * len(slices) + place)
             x = clean + level * torch.randn(clean.shape, generator=generator)
             signs = torch.randn(clean.shape, generator=generator).sign()
-            estimate, step = answer(x, level), _STEP * level
+            estimate, step = answer(x, level), _ACROSS * level
             trace += float((signs * (answer(x + step * signs, level) - answer(x - step * signs, level))).sum())
             flow = estimate.to(x.dtype) - x
-            ahead, behind = (answer(x + sign * _STEP * flow, level * exp(-sign * _STEP)) for sign in (1, -1))
-            columns = torch.stack([x.double(), estimate, (ahead - behind) / (2 * _STEP), torch.ones_like(estimate)])
+            ahead, behind = (answer(x + sign * _ALONG * flow, level * exp(-sign * _ALONG)) for sign in (1, -1))
+            columns = torch.stack([x.double(), estimate, (ahead - behind) / (2 * _ALONG), torch.ones_like(estimate)])
             sums[number] += torch.einsum("iyx,jyx->ij", columns, columns).numpy()
             if progress is not None:
                 progress(number * len(slices) + place + 1, len(levels) * len(slices))
-        linear.append(1 - trace / (2 * _STEP * level) / sums[number, 3, 3])
+        linear.append(1 - trace / (2 * _ACROSS * level) / sums[number, 3, 3])
     return _fitted(np.array(levels, dtype=float), np.array(linear), sums)
 
 
@@ -185,7 +186,7 @@ def _fitted(levels: np.ndarray, linear: np.ndarray, sums: np.ndarray) -> ModelSt
         term = np.array([1 - value, -1.0, 0.0])  # N of x, D and dD/dt
         change = np.array([value - 1 - slope, 1 - value, -1.0])  # dN/dt
         variance = float(term @ covariance @ term)
-        if variance > _RESOLVED * float(np.trace(covariance)):
+        if variance > _RESOLVED * float(_FLOW @ covariance @ _FLOW):
             growth[number] = float(term @ covariance @ change) / variance
         offset[number] = float((change - growth[number] * term) @ means)
     return ModelStatistics(*(tuple(column.tolist()) for column in (levels, linear, growth, offset)))

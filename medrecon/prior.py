@@ -21,6 +21,7 @@ from torch.nn import functional
 from medrecon.data.atomic import Transaction, check_target, sha256_of_file
 from medrecon.errors import CorruptInput, InputError, UsageError
 from medrecon.families import family_of
+from medrecon.families.base import LEAN, Checkpoint
 from medrecon.model_statistics import ModelStatistics
 from medrecon.network import Denoiser, count_parameters
 from medrecon.parameterisation import CalledWithSigma, ParameterisedDenoiser, VarianceExploding
@@ -28,6 +29,7 @@ from medrecon.registry import unknown_name
 from medrecon.schedules import falling
 
 _LARGE = 2e7  # parameters: one slice fills the cores, and eight would take gigabytes
+_CARDLESS = "Keep the .json with the weights; published checkpoints are converted by medrecon priors import."
 BUNDLED = Path(__file__).resolve().parent / "weights"
 
 
@@ -45,8 +47,8 @@ class PriorCard:
     ``[sigma, root-mean-square error of the denoised slice]`` on validation data. ``orientation`` says where x, y and
     z of the slices grow, or `ANY`.
 
-    ``statistics`` are those of the linear model of the prior (:mod:`medrecon.model_statistics`), ``sequences`` the levels
-    that a search found for a method (:mod:`medrecon.level_search`); both in network units.
+    ``statistics`` are those of the linear model of the prior (:mod:`medrecon.model_statistics`), ``sequences`` the
+    levels that a search found for a method (:mod:`medrecon.level_search`); both in network units.
 
     ``architecture`` holds what builds the network, of the ``family`` that it names (`medrecon.families`; none is the
     lean U-Net). Imported networks have a range of their own; their "network units" are those of the solver, and the
@@ -304,7 +306,7 @@ def read_card(name_or_path: str) -> PriorCard:
     """The card of a bundled prior or of a prior file. Raises InputError where it is missing or damaged."""
     path = _locate(name_or_path).with_suffix(".json")
     if not path.is_file():
-        raise InputError("the prior has no card beside it", where=path.name, hint="Keep the .json with the weights.")
+        raise InputError("the prior has no card beside it", where=path.name, hint=_CARDLESS)
     try:
         return PriorCard.from_dict(json.loads(path.read_text()))
     except ValueError as error:  # not JSON, or not even text
@@ -333,7 +335,12 @@ def load_prior(name_or_path: str, *, device: str = "cpu", verify: bool = True) -
     try:
         denoiser.load_state_dict(weights)
     except RuntimeError as error:
-        raise CorruptInput("the weights do not fit the card's architecture", where=path.name) from error
+        from medrecon.families.importing import likeness
+
+        raise CorruptInput(
+            "the weights do not fit the card's architecture", where=path.name,
+            found=likeness(Checkpoint(path.name, weights))[2], expected=card.architecture.get("family", LEAN),
+        ) from error  # fmt: skip
     return NetworkPrior(denoiser, card, batch=1 if count_parameters(denoiser) > _LARGE else 8).to(device)
 
 

@@ -15,7 +15,8 @@ _LEVELS = 24  # of the statistics
 
 Prior = Annotated[str, typer.Argument(metavar="PRIOR", help="Name, or .safetensors file.")]
 Output = Annotated[
-    Path, typer.Option("--output", "-o", help="NAME.safetensors: a copy of the weights; the new card goes to NAME.json.")
+    Path,
+    typer.Option("--output", "-o", help="NAME.safetensors, a copy of the weights; its card goes to NAME.json."),
 ]
 
 
@@ -88,15 +89,16 @@ def priors_search(
             first = (depth - slices) // 2
             scan = cut_slices(scan, first, first + slices)
         problem = problem_from_scan(scan, prior=loaded, grid=grid_of(scan, None, None))
-    entries = []
+    found = {}
     for count in counts:
         with console.progress(f"{method}, {count} steps", runs_of_search()) as advance:
-            found = search_for_problem(
-                problem, method, said | {"steps": count}, progress=lambda done, total, advance=advance: advance(done)  # type: ignore[misc]
-            )
-        entries.append(
-            {"method": method, "steps": count, **found.to_record(), "settings": said, "data": measured_in_words(scan)}
-        )
+
+            def note(done: int, total: int, advance: console.Advance = advance) -> None:
+                advance(done)
+
+            found[count] = search_for_problem(problem, method, said | {"steps": count}, progress=note)
+    about = {"settings": said, "data": measured_in_words(scan)}
+    entries = [{"method": method, "steps": n} | found[n].to_record() | about for n in counts]
     kept = [old for old in loaded.card.sequences if (old["method"], old["steps"]) not in [(method, n) for n in counts]]
     copy_prior(prior, output, replace(loaded.card, sequences=(*kept, *entries)), overwrite=overwrite)
     if as_json:
@@ -104,15 +106,14 @@ def priors_search(
         return
     console.result(f"{output}: root-mean-square distance to the end of many steps, network units\n")
     rows = [
-        (
-            f"{entry['steps']}",
-            f"{entry['error']:.3g}",
-            *(f"{error:.3g}" for error in entry["errors"].values()),
-            " ".join(f"{level:.3g}" for level in entry["levels"]),
-        )
-        for entry in entries
+        (str(count), *(f"{error:.3g}" for error in (each.error, *each.errors.values())), _listed(each.levels))
+        for count, each in found.items()
     ]
-    console.result(console.table(rows, ("steps", "searched", *entries[0]["errors"], "levels")))
+    console.result(console.table(rows, ("steps", "searched", *found[counts[0]].errors, "levels")))
+
+
+def _listed(levels: tuple[float, ...]) -> str:
+    return " ".join(f"{level:.3g}" for level in levels)
 
 
 def _counts(text: str) -> list[int]:

@@ -21,8 +21,8 @@ from torch import Tensor
 
 from medrecon.errors import UsageError
 from medrecon.noise import KeyedNoise
-from medrecon.problem import System
 from medrecon.prior import PriorCard
+from medrecon.problem import System
 from medrecon.regularisers import check_axes
 from medrecon.samplers.annealed import Annealed, check_choices
 from medrecon.samplers.base import State, samplers

@@ -1,4 +1,4 @@
-"""`priors stats` and `priors search`: facts for fast solvers in a prior's card, and the errors where they are missing."""
+"""`priors stats` and `priors search`: facts for fast solvers in a prior's card, and errors where they are missing."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ def test_levels_are_searched_stored_and_used(run: Run, tiny_prior: Path, scan: P
     ("words", "said"),
     [
         (("--method", "diffpirr"), "Did you mean diffpir"),
-        (("--method", "tv"), "follows no flow"),
-        (("--method", "pnp"), "put noise back"),
-        (("--steps", "2"), "three steps or more"),
+        (("--method", "mbir"), "follows no flow"),
+        (("--method", "pnp"), "follows no flow"),
+        (("--steps", "2"), "3 or more"),
         (("--steps", "2.5"), "positive whole numbers"),
         (("--set", "schedul=log"), "Did you mean schedule"),
     ],
