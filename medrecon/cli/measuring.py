@@ -70,12 +70,12 @@ def priors_search(
 ) -> None:
     """Search the noise levels with which few steps of a method come nearest to many, for `--set schedule=searched`.
 
-    A search takes at most 29 reconstructions of the middle slices; no truth is needed.
+    A search takes one reconstruction of 100 steps and at most 29 of N, of the middle slices; no truth is needed.
     """
     from medrecon.data import read_scan
     from medrecon.data.atomic import check_target
     from medrecon.data.reading import naming
-    from medrecon.level_search import runs_of_search, search_for_problem
+    from medrecon.level_search import FoundSequence, runs_of_search, search_for_problem
     from medrecon.prior import copy_prior, load_prior
     from medrecon.scans import cut_slices, grid_of, measured_in_words, problem_from_scan
 
@@ -89,7 +89,7 @@ def priors_search(
             first = (depth - slices) // 2
             scan = cut_slices(scan, first, first + slices)
         problem = problem_from_scan(scan, prior=loaded, grid=grid_of(scan, None, None))
-    found = {}
+    found: dict[int, FoundSequence] = {}
     for count in counts:
         with console.progress(f"{method}, {count} steps", runs_of_search()) as advance:
 

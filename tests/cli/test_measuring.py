@@ -49,6 +49,7 @@ def test_levels_are_searched_stored_and_used(run: Run, tiny_prior: Path, scan: P
     assert missing.code == 2
     again = run("priors", "search", "new.safetensors", scan, "-o", "new.safetensors", "--overwrite", *SHORT)
     assert again.code == 0 and [e["steps"] for e in read_card("new.safetensors").sequences] == [4, 3]
+    assert "searched levels for diffpir 4, diffpir 3" in run("priors", "show", "new.safetensors").out
 
 
 @pytest.mark.parametrize(
