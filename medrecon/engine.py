@@ -93,7 +93,13 @@ def make_sampler(method: str, settings: dict[str, object]) -> Sampler:
         if not _in_range(value, default):
             least = "at least 1" if isinstance(default, int) else "finite, at least 0"
             raise UsageError(f"setting {name} of {method} is out of range", found=value, expected=least)
-    return factory(**{name: _like(value, known[name].default) for name, value in settings.items()})
+    return factory(**factory.completed({name: _like(value, known[name].default) for name, value in settings.items()}))
+
+
+def sampler_for(problem: Problem, method: str, settings: dict[str, object]) -> Sampler:
+    """The same, with what suits the problem's operator and its prior where the settings do not say."""
+    sampler = make_sampler(method, within_reach(method, suited(method, settings, problem), problem.prior))
+    return sampler if problem.prior is None else sampler.for_prior(problem.prior.card)
 
 
 def within_reach(method: str, settings: dict[str, object], prior: Prior | None) -> dict[str, object]:
@@ -215,7 +221,7 @@ def reconstruct(
     direct = direct_method(problem.op)
     if method in DIRECT and direct in DIRECT:
         method = direct  # one method under the name that it has for this beam
-    sampler = make_sampler(method, within_reach(method, suited(method, settings, problem), problem.prior))
+    sampler = sampler_for(problem, method, settings)
     quantity = quantity or _default_quantity(problem)
     affine_between(problem.quantity, quantity, problem.water)  # raises for a quantity that cannot be given
     system = problem.system()

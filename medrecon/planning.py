@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, replace
 
 from medrecon.data.provenance import peak_memory
-from medrecon.engine import make_sampler, suited
+from medrecon.engine import make_sampler, sampler_for
 from medrecon.noise import KeyedNoise
 from medrecon.problem import Problem, System
 from medrecon.samplers import Sampler, State
@@ -33,7 +33,7 @@ def plan(problem: Problem, method: str, settings: dict[str, object], *, samples:
     automatic = method == "auto"
     if automatic:
         method = classical_methods(problem)[0] if problem.prior is None else diffusion_method(problem.prior)
-    sampler = make_sampler(method, suited(method, settings, problem))
+    sampler = sampler_for(problem, method, settings)
     system = problem.system()
     system.op.adjoint(system.op(system.back_projection))  # compiles the kernels, which a run does once too
     baseline = 0.0

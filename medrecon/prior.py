@@ -6,6 +6,7 @@ Samplers see only :meth:`Prior.denoise`. A network's parameterisation, range and
 from __future__ import annotations
 
 import json
+import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
@@ -20,11 +21,15 @@ from torch.nn import functional
 from medrecon.data.atomic import Transaction, check_target, sha256_of_file
 from medrecon.errors import CorruptInput, InputError, UsageError
 from medrecon.families import family_of
+from medrecon.families.base import LEAN, Checkpoint
+from medrecon.model_statistics import ModelStatistics
 from medrecon.network import Denoiser, count_parameters
 from medrecon.parameterisation import CalledWithSigma, ParameterisedDenoiser, VarianceExploding
 from medrecon.registry import unknown_name
+from medrecon.schedules import falling
 
 _LARGE = 2e7  # parameters: one slice fills the cores, and eight would take gigabytes
+_CARDLESS = "Keep the .json with the weights; published checkpoints are converted by medrecon priors import."
 BUNDLED = Path(__file__).resolve().parent / "weights"
 
 
@@ -41,6 +46,9 @@ class PriorCard:
     physical quantity. ``sigma_data`` is the spread of the data in network units. ``error_curve`` lists
     ``[sigma, root-mean-square error of the denoised slice]`` on validation data. ``orientation`` says where x, y and
     z of the slices grow, or `ANY`.
+
+    ``statistics`` are those of the linear model of the prior (:mod:`medrecon.model_statistics`), ``sequences`` the
+    levels that a search found for a method (:mod:`medrecon.level_search`); both in network units.
 
     ``architecture`` holds what builds the network, of the ``family`` that it names (`medrecon.families`; none is the
     lean U-Net). Imported networks have a range of their own; their "network units" are those of the solver, and the
@@ -61,6 +69,8 @@ class PriorCard:
     orientation: str = "LPS"
     modality: str = "ct"
     error_curve: tuple[tuple[float, float], ...] = ()
+    statistics: dict = field(default_factory=dict)
+    sequences: tuple[dict, ...] = ()
     description: str = ""
     training: dict = field(default_factory=dict)
     licence: str = ""
@@ -87,10 +97,13 @@ class PriorCard:
                 "range": tuple(values["range"]),
                 "spacing_mm": tuple(values["spacing_mm"]),
                 "error_curve": tuple(tuple(pair) for pair in values.get("error_curve", ())),
+                "sequences": tuple(values.get("sequences", ())),
             }
             card = cls(**(values | as_tuples))
             wrong = card._impossible()
-        except (TypeError, ValueError) as error:
+            if card.statistics:
+                ModelStatistics.from_dict(card.statistics)
+        except (KeyError, TypeError, ValueError) as error:
             raise InputError("the prior's card has a field of the wrong type", found=str(error)) from error
         if wrong:
             raise InputError("the prior's card has impossible values", found=", ".join(wrong))
@@ -115,6 +128,10 @@ class PriorCard:
             ),
             "error_curve": levels == sorted(set(levels))
             and all(0 < n < inf for pair in self.error_curve for n in pair),
+            "sequences": all(
+                isinstance(entry["method"], str) and entry["steps"] == len(entry["levels"]) and falling(entry["levels"])
+                for entry in self.sequences
+            ),
         }
         return [
             f"{name} {'' if ' ' in name else getattr(self, name)}".strip() for name, fine in checks.items() if not fine
@@ -289,7 +306,7 @@ def read_card(name_or_path: str) -> PriorCard:
     """The card of a bundled prior or of a prior file. Raises InputError where it is missing or damaged."""
     path = _locate(name_or_path).with_suffix(".json")
     if not path.is_file():
-        raise InputError("the prior has no card beside it", where=path.name, hint="Keep the .json with the weights.")
+        raise InputError("the prior has no card beside it", where=path.name, hint=_CARDLESS)
     try:
         return PriorCard.from_dict(json.loads(path.read_text()))
     except ValueError as error:  # not JSON, or not even text
@@ -318,7 +335,12 @@ def load_prior(name_or_path: str, *, device: str = "cpu", verify: bool = True) -
     try:
         denoiser.load_state_dict(weights)
     except RuntimeError as error:
-        raise CorruptInput("the weights do not fit the card's architecture", where=path.name) from error
+        from medrecon.families.importing import likeness
+
+        raise CorruptInput(
+            "the weights do not fit the card's architecture", where=path.name,
+            found=likeness(Checkpoint(path.name, weights))[2], expected=card.architecture.get("family", LEAN),
+        ) from error  # fmt: skip
     return NetworkPrior(denoiser, card, batch=1 if count_parameters(denoiser) > _LARGE else 8).to(device)
 
 
@@ -360,6 +382,19 @@ def write_prior(
         transaction.write(path.with_suffix(".json"), write_card)
         transaction.commit()
     return complete
+
+
+def _copy(source: Path, target: Path) -> None:
+    shutil.copyfile(source, target)
+
+
+def copy_prior(name_or_path: str, target: Path, card: PriorCard, *, overwrite: bool = False) -> PriorCard:
+    """The weights of a prior in another file, with another card; returns the card as written.
+
+    Source and target may be one file. Raises as :func:`write_prior` and :func:`read_card`.
+    """
+    source = _locate(name_or_path)
+    return write_prior(target, lambda part: _copy(source, part), lambda: card, overwrite=overwrite)
 
 
 def check_compatible(card: PriorCard, quantity: str, values: Sequence[float]) -> None:

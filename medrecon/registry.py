@@ -54,6 +54,10 @@ class Registry(Generic[T]):
         """The object called ``name``. Raises UsageError for an unknown name."""
         return self.entry(name).value
 
+    def name_of(self, value: T) -> str:
+        """The name of a registered object."""
+        return next(entry.name for entry in self if entry.value is value)
+
     def names(self) -> list[str]:
         """All names, in the order of registration."""
         return list(self._entries)

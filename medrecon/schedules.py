@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
+from math import isfinite
+
 import numpy as np
 
 from medrecon.errors import UsageError
@@ -14,6 +18,15 @@ def check_levels(sigma_max: float, sigma_min: float) -> None:
     """Raise UsageError unless noise levels fall, to something above zero."""
     if not sigma_max >= sigma_min > 0:
         raise UsageError("noise levels must fall", found=(sigma_max, sigma_min))
+
+
+def falling(levels: Sequence[float]) -> bool:
+    """Whether these are noise levels that fall, to something above zero."""
+    return (
+        all(isinstance(level, int | float) and isfinite(level) for level in levels)
+        and all(a > b for a, b in pairwise(levels))
+        and min(levels, default=1) > 0
+    )
 
 
 @schedules.register("log")

@@ -503,6 +503,7 @@ def test_the_result_says_what_was_done():
     record = json.loads(json.dumps(result.provenance))
     assert record["method"] == "dds"
     assert record["settings"] == {name: getattr(make_sampler("dds", QUICK), name) for name in record["settings"]} | {
+        "sequence": [],
         "tv_axes": [0],
         "directions": [0],
     }

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from helpers.priors import SMALL, card, random_denoiser, small_network_prior
 from medrecon.data.atomic import sha256_of_file
@@ -309,6 +310,15 @@ def test_weights_of_another_architecture_are_refused(saved: Path):
         load_prior(str(saved))
 
 
+def test_weights_of_another_family_say_which(saved: Path):
+    """Names of ADM under a card of the package's own network."""
+    names = ("time_embed.0.weight", "input_blocks.0.0.weight", "middle_block.0.in_layers.0.weight", "out.2.weight")
+    save_file({name: torch.zeros(2) for name in names}, saved)
+    rewrite_card(saved, sha256="")
+    with pytest.raises(CorruptInput, match=r"do not fit.*100% of the names are those of adm; expected lean"):
+        load_prior(str(saved))
+
+
 @pytest.mark.parametrize(
     "architecture", [{}, {"widths": 3}, {"widths": [8], "colour": 1}, {"widths": [8, -8]}, {"widths": []}], ids=str
 )
@@ -327,7 +337,7 @@ def test_a_damaged_card_is_found(saved: Path, content: bytes):
 
 def test_a_missing_card_is_named(saved: Path):
     saved.with_suffix(".json").unlink()
-    with pytest.raises(InputError, match=r"small.json: the prior has no card beside it"):
+    with pytest.raises(InputError, match=r"small.json: the prior has no card beside it.*medrecon priors import"):
         read_card(str(saved))
 
 

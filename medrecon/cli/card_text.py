@@ -34,12 +34,20 @@ def _facts(card: PriorCard) -> list[tuple[str, str]]:
         ("orientation", card.orientation),
         ("noise levels", f"{card.sigma_min:g} to {card.sigma_max:g}{unit}"),
         ("guide", f"{guides} slices of a classical volume; works without" if guides > 0 else "none"),
+        ("fast solvers", _measured(card)),
         ("network", _network(card.architecture)),
         *_training(card.training),
         ("licence", card.licence),
         ("SHA-256", card.sha256),
     ]
     return [(name, value or "not said") for name, value in rows]
+
+
+def _measured(card: PriorCard) -> str:
+    """What `priors stats` and `priors search` added."""
+    searched = ", ".join(f"{entry['method']} {entry['steps']}" for entry in card.sequences)
+    parts = ["model statistics"] if card.statistics else []
+    return "; ".join(parts + ([f"searched levels for {searched}"] if searched else [])) or "nothing measured"
 
 
 def _unit(card: PriorCard) -> str:

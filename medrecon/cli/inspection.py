@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from medrecon.cli import console, importing, options
+from medrecon.cli import console, importing, measuring, options
 from medrecon.registry import Entry
 
 EXTRAS = {
@@ -41,7 +41,9 @@ def register(app: typer.Typer) -> None:
     group.command("verify")(priors_verify)
     group.command("import")(importing.priors_import)
     group.command("blend")(priors_blend)
-    app.add_typer(group, name="priors", help="List, show, verify, import and blend pretrained priors.")
+    group.command("stats")(measuring.priors_stats)
+    group.command("search")(measuring.priors_search)
+    app.add_typer(group, name="priors", help="List, show, verify, import, blend and measure pretrained priors.")
     app.command("doctor", short_help="Say what is installed and what is missing.")(doctor)
 
 

@@ -191,13 +191,18 @@ def converted(source: Path, target: Path, facts: Facts, *, half: bool = False) -
     return {"family": name, "card": asdict(card), "left": noise_left(denoiser, card)}
 
 
+def likeness(checkpoint: Checkpoint) -> tuple[str, float, str]:
+    """The family whose names fit best, the share that fits, and both in words."""
+    shares = {name: family.share(checkpoint) for name, family in checkpoint_families().items()}
+    nearest = max(shares, key=lambda name: shares[name])
+    return nearest, shares[nearest], f"{shares[nearest]:.0%} of the names are those of {nearest}"
+
+
 def recognised(checkpoint: Checkpoint, wanted: str | None = None) -> tuple[str, type[CheckpointFamily]]:
     """The family whose names fit best. Raises InputError for none, and for another than ``wanted``."""
     known = checkpoint_families()
-    shares = {name: family.share(checkpoint) for name, family in known.items()}
-    nearest = max(shares, key=lambda name: shares[name])
-    seen = f"{shares[nearest]:.0%} of the names are those of {nearest}"
-    if shares[nearest] < _ORDINARY_SHARE:
+    nearest, share, seen = likeness(checkpoint)
+    if share < _ORDINARY_SHARE:
         raise InputError(
             "this is a checkpoint of no known family", where=checkpoint.name,
             found=f"{', '.join(list(checkpoint.weights)[:3])}, ...; {seen}",

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from torch import Tensor
 
 from medrecon.noise import KeyedNoise
+from medrecon.prior import PriorCard
 from medrecon.problem import System
 from medrecon.registry import Registry
 
@@ -44,6 +45,15 @@ class Sampler(ABC):
     """A method. Fields of the subclass are its settings; ``step`` is pure: no hidden state, no global randomness."""
 
     needs_prior = False
+
+    @classmethod
+    def completed(cls, settings: dict[str, object]) -> dict[str, object]:
+        """The settings with those defaults that depend on other settings."""
+        return settings
+
+    def for_prior(self, card: PriorCard) -> Sampler:
+        """With what it takes from the card of the prior. Raises UsageError where the card lacks it."""
+        return self
 
     @abstractmethod
     def init(self, system: System, noise: KeyedNoise) -> State:

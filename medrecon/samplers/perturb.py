@@ -9,10 +9,10 @@ from torch import Tensor
 
 from medrecon.noise import KeyedNoise
 from medrecon.problem import System
-from medrecon.registry import unknown_name
-from medrecon.samplers.base import Sampler, State, samplers
+from medrecon.samplers.annealed import Annealed, check_choices
+from medrecon.samplers.base import State, samplers
 from medrecon.samplers.steppers import Place, steppers
-from medrecon.schedules import check_levels, log_schedule, schedules
+from medrecon.schedules import log_schedule
 from medrecon.solvers import cg, least_squares_gram
 
 _INITIAL, _PER_STEP = 0, 3  # noise keys: the first volume, then three fields a step
@@ -20,7 +20,7 @@ _INITIAL, _PER_STEP = 0, 3  # noise keys: the first volume, then three fields a 
 
 @samplers.register("perturb-and-solve", family="diffusion")
 @dataclass(frozen=True)
-class PerturbAndSolve(Sampler):
+class PerturbAndSolve(Annealed):
     """Sampled data step: a draw around the estimate by one perturbed solve, then all noise anew.
 
     One step, from level s to the next one s', with e the error of a datum and D the prior::
@@ -40,9 +40,6 @@ class PerturbAndSolve(Sampler):
     """
 
     steps: int = 50
-    sigma_max: float = 1.0  # in the prior's unit
-    sigma_min: float = 0.02
-    schedule: str = "log"
     radius: str = "matched"
     ode_steps: int = 1
     compensate: bool = False
@@ -50,21 +47,9 @@ class PerturbAndSolve(Sampler):
     correlation_mm: float = 6.0  # of all noise along z
     model_error: float = 0.01  # of the forward model, relative to the data, added to the noise
 
-    needs_prior = True
-
     def __post_init__(self) -> None:
-        for name, value, known in (
-            ("radius", self.radius, ["matched", "level", "next"]),
-            ("schedule", self.schedule, schedules.names()),
-        ):
-            if value not in known:
-                raise unknown_name(name, value, known)
-        check_levels(self.sigma_max, self.sigma_min)
-
-    @property
-    def total_steps(self) -> int:
-        """One noise level each."""
-        return self.steps
+        super().__post_init__()
+        check_choices(("radius", self.radius, ["matched", "level", "next"]))
 
     @property
     def stochastic(self) -> bool:
@@ -74,10 +59,6 @@ class PerturbAndSolve(Sampler):
     def evaluations(self) -> int:
         """``ode_steps`` per level."""
         return self.steps * self.ode_steps
-
-    def levels(self) -> list[float]:
-        """Noise levels, with a final zero."""
-        return [*schedules.get(self.schedule)(self.sigma_max, self.sigma_min, self.steps).tolist(), 0.0]
 
     def init(self, system: System, noise: KeyedNoise) -> State:
         """The classical volume, or zero, plus noise of the first level."""

@@ -10,9 +10,8 @@ from torch import Tensor
 
 from medrecon.noise import KeyedNoise
 from medrecon.problem import System
-from medrecon.registry import unknown_name
-from medrecon.samplers.base import Sampler, State, samplers
-from medrecon.schedules import check_levels, schedules
+from medrecon.samplers.annealed import Annealed
+from medrecon.samplers.base import State, samplers
 
 _DECAYS = (0.9, 0.99)  # of Adam's two moments, as published
 _TINY = 1e-8
@@ -20,7 +19,7 @@ _TINY = 1e-8
 
 @samplers.register("red-diff", family="diffusion")
 @dataclass(frozen=True)
-class REDDiff(Sampler):
+class REDDiff(Annealed):
     """Variational: Adam on one volume, pulled by the data and by the prior (Mardani et al., ICLR 2024, RED-diff).
 
     At level s with noise n the gradient of algorithm 1 is, in terms of the denoiser::
@@ -33,25 +32,10 @@ class REDDiff(Sampler):
     """
 
     steps: int = 100
-    sigma_max: float = 1.0  # in the prior's unit
-    sigma_min: float = 0.02
-    schedule: str = "log"
     weight: float = 0.25
     rate: float = 0.1
     correlation_mm: float = 6.0  # of the noise along z
     model_error: float = 0.01
-
-    needs_prior = True
-
-    def __post_init__(self) -> None:
-        if self.schedule not in schedules.names():
-            raise unknown_name("schedule", self.schedule, schedules.names())
-        check_levels(self.sigma_max, self.sigma_min)
-
-    @property
-    def total_steps(self) -> int:
-        """One gradient each."""
-        return self.steps
 
     @property
     def stochastic(self) -> bool:
@@ -65,7 +49,7 @@ class REDDiff(Sampler):
 
     def step(self, system: System, state: State, noise: KeyedNoise) -> State:
         """One step of Adam."""
-        sigma = float(schedules.get(self.schedule)(self.sigma_max, self.sigma_min, self.steps)[state.step])
+        sigma = self.levels()[state.step]
         x = state.tensors["x"]
         correlation = self.correlation_mm / system.geometry.spacing[0]
         noisy = x + sigma * noise.volume(state.step + 1, system.geometry.shape, correlation)

@@ -10,11 +10,10 @@ from torch import Tensor
 from medrecon.errors import UsageError
 from medrecon.noise import KeyedNoise
 from medrecon.problem import System
-from medrecon.registry import unknown_name
 from medrecon.regularisers import check_axes
-from medrecon.samplers.base import Sampler, State, samplers
+from medrecon.samplers.annealed import Annealed
+from medrecon.samplers.base import State, samplers
 from medrecon.samplers.turns import denoise_in_turn
-from medrecon.schedules import check_levels, schedules
 from medrecon.solvers import cg, least_squares_gram
 
 _INITIAL, _PER_STEP = 0, 3  # noise keys: the first volume, then three fields a step
@@ -22,7 +21,7 @@ _INITIAL, _PER_STEP = 0, 3  # noise keys: the first volume, then three fields a 
 
 @samplers.register("repaint", family="diffusion")
 @dataclass(frozen=True)
-class Repaint(Sampler):
+class Repaint(Annealed):
     """Known traces noised and put back at every level, levels gone through again (Lugmayr et al., CVPR 2022).
 
     Algorithm 1: one step from level s to the next one s', with D the prior and fresh noise n, m::
@@ -37,9 +36,6 @@ class Repaint(Sampler):
     """
 
     steps: int = 50
-    sigma_max: float = 1.0  # in the prior's unit
-    sigma_min: float = 0.02
-    schedule: str = "log"
     jump: int = 5  # levels that are gone through again
     visits: int = 4  # 1: no resampling
     guided: bool = True  # whether a prior that was trained with a guide gets one
@@ -47,19 +43,11 @@ class Repaint(Sampler):
     correlation_mm: float = 6.0  # of all noise along z, where slices are taken along z alone
     cg_iterations: int = 10  # of A^+; of traces one is exact
 
-    needs_prior = True
-
     def __post_init__(self) -> None:
-        if self.schedule not in schedules.names():
-            raise unknown_name("schedule", self.schedule, schedules.names())
+        super().__post_init__()
         if min(self.jump, self.visits) < 1:
             raise UsageError("jump and visits are at least 1", found=f"jump {self.jump}, visits {self.visits}")
         check_axes(self.directions)
-        check_levels(self.sigma_max, self.sigma_min)
-
-    def levels(self) -> list[float]:
-        """Noise levels, with a final zero."""
-        return [*schedules.get(self.schedule)(self.sigma_max, self.sigma_min, self.steps).tolist(), 0.0]
 
     def path(self) -> list[tuple[int, int]]:
         """For every evaluation of the prior: the level it starts from, and the one the next starts from."""

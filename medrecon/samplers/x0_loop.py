@@ -15,19 +15,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from medrecon.errors import UsageError
 from medrecon.noise import KeyedNoise
+from medrecon.prior import PriorCard
 from medrecon.problem import System
-from medrecon.registry import unknown_name
 from medrecon.regularisers import check_axes
-from medrecon.samplers.base import Sampler, State, samplers
+from medrecon.samplers.annealed import Annealed, check_choices
+from medrecon.samplers.base import State, samplers
 from medrecon.samplers.guidance import pseudo_inverse_guidance, residual_gradient
 from medrecon.samplers.steppers import Place, Stepper, steppers
 from medrecon.samplers.turns import denoise_in_turn
-from medrecon.schedules import check_levels, schedules
 from medrecon.solvers import SplitState, admm, cg, least_squares_gram
 
 _INITIAL_STEP = 0  # noise key of the first volume; the loop's steps count from 1
@@ -39,13 +40,10 @@ _KRYLOV_RHO = 0.025  # the published rho = 10 over ||A'A|| = 390 of the publishe
 
 
 @dataclass(frozen=True)
-class X0Loop(Sampler):
+class X0Loop(Annealed):
     """Denoise, fit the data, add noise: the default diffusion loop (Chung et al. 2024, DDS, algorithm 1)."""
 
-    steps: int = 20
-    sigma_max: float = 0.5  # in the prior's unit (1 = the difference between air and water in CT)
-    sigma_min: float = 0.02
-    schedule: str = "log"
+    sigma_max: float = 0.5
     stepper: str = "ddim"  # rule for the step from one level to the next
     eta: float = 0.0  # share of fresh noise
     noise_scale: float = 0.0  # 0: no noise is put back (annealed plug and play); 1: as much as the next level has
@@ -68,18 +66,14 @@ class X0Loop(Sampler):
     renew_guide: bool = False  # guide the prior by the fitted volume of the last step instead of by the start
     mirrors: int = 1  # 2 or 4: the prior answers for as many mirror images of each slice, and the mean counts
 
-    needs_prior = True
-
     def __post_init__(self) -> None:
-        for name, value, known in (
+        super().__post_init__()
+        check_choices(
             ("data step", self.data_step, ["proximal", "krylov", "range", *_DIFFERENTIATING]),
             ("error", self.error, ["level", "matched"]),
-            ("schedule", self.schedule, schedules.names()),
             ("stepper", self.stepper, steppers.names()),
             ("penalty", self.penalty, _PENALTIES),
-        ):
-            if value not in known:
-                raise unknown_name(name, value, known)
+        )
         check_axes(self.tv_axes)
         check_axes(self.directions)
         if self.eta > 1:
@@ -95,12 +89,12 @@ class X0Loop(Sampler):
             raise UsageError("a slice has 1, 2 or 4 mirror images", found=self.mirrors)
         if not self.trust > 0:
             raise UsageError("trust must be positive", found=self.trust)
-        check_levels(self.sigma_max, self.sigma_min)
 
-    @property
-    def total_steps(self) -> int:
-        """One pass of the loop each."""
-        return self.steps
+    def for_prior(self, card: PriorCard) -> X0Loop:
+        """See :class:`Annealed`; a stepper too may need to know something of the prior."""
+        if self.noise_scale > 0:
+            steppers.get(self.stepper).for_prior(card)
+        return super().for_prior(card)
 
     def evaluations(self) -> int:
         """One per step and mirror image, those of the stepper, and those of data steps that differentiate the prior."""
@@ -116,10 +110,6 @@ class X0Loop(Sampler):
     def stochastic(self) -> bool:
         """Where noise is put back."""
         return self.noise_scale > 0
-
-    def levels(self) -> list[float]:
-        """Noise levels, with a final zero."""
-        return [*schedules.get(self.schedule)(self.sigma_max, self.sigma_min, self.steps).tolist(), 0.0]
 
     def init(self, system: System, noise: KeyedNoise) -> State:
         """The classical volume, or zero, plus noise of the first level where the preset is stochastic."""
@@ -174,7 +164,8 @@ class X0Loop(Sampler):
         The stepper follows the fitted volumes where e is theirs; else the denoised ones, and what the data changed
         comes on top.
         """
-        stepper, levels = self._stepper, self.levels()
+        stepper = steppers.get(self.stepper).for_prior(system.prior.card)  # type: ignore[union-attr]
+        levels = self.levels()
         sigma, following = levels[state.step], levels[state.step + 1]
         share = stepper.fresh_share(self.eta, sigma, following)
         place = Place(levels[: state.step + 1], following, following * (1 - share**2) ** 0.5)
@@ -287,18 +278,31 @@ class Refine(X0Loop):
     mirrors: int = 2
 
 
+def _published_eta(steps: int) -> float:
+    """Share of fresh noise that Chung et al. 2024 (DDS) took for 19, 49 and 99 evaluations, and in between."""
+    return round(float(np.interp(steps, (19, 49, 99), (0.15, 0.5, 0.8))), 2)
+
+
 @samplers.register("dds", family="diffusion")
 @dataclass(frozen=True)
 class DDS(X0Loop):
-    """Decomposed diffusion sampling with total variation along z (Chung et al., ICLR 2024)."""
+    """Decomposed diffusion sampling with total variation along z (Chung et al., ICLR 2024).
+
+    ``eta`` follows the number of steps as in the paper, unless it is said; the published code has 0.85 at 50.
+    """
 
     sigma_max: float = 1.0
-    eta: float = 0.85
+    eta: float = _published_eta(X0Loop.steps)
     noise_scale: float = 1.0
     data_step: str = "krylov"
     cg_iterations: int = 5
     tv: float = 0.004
     tv_axes: tuple[int, ...] = (0,)
+
+    @classmethod
+    def completed(cls, settings: dict[str, object]) -> dict[str, object]:
+        """See the class."""
+        return {"eta": _published_eta(int(str(settings.get("steps", cls.steps))))} | settings
 
 
 @samplers.register("diffpir", family="diffusion")

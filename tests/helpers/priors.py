@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from medrecon.model_statistics import ModelStatistics
 from medrecon.network import EDMDenoiser, UNetConfig
 from medrecon.prior import NetworkPrior, Prior, PriorCard
 
@@ -55,3 +57,18 @@ class FunctionPrior(Prior):
     def denoise(self, x: Tensor, sigma: float) -> Tensor:
         """Whatever the function says."""
         return self.function(x, sigma)
+
+
+def exact_statistics(variances: Tensor, levels: Sequence[float]) -> ModelStatistics:
+    """Those of a Gaussian prior with these variances, by their definition.
+
+    With ``g = s^2 / (S + s^2)`` a component follows ``dx/dt = -g x``, so ``N = (g - l) x`` and
+    ``dN/dt = (g' - l' - g (g - l)) x``, where ``g' = -2 g (1 - g)`` and ``l`` is the mean of g.
+    """
+    s, v = np.array(levels)[:, None], variances.double().flatten().numpy()
+    gain = s**2 / (v + s**2)
+    slope = -2 * gain * (1 - gain)
+    rest = gain - gain.mean(1, keepdims=True)
+    change = slope - slope.mean(1, keepdims=True) - gain * rest
+    growth = ((v + s**2) * rest * change).sum(1) / ((v + s**2) * rest**2).sum(1)
+    return ModelStatistics(tuple(levels), tuple(gain.mean(1)), tuple(growth), (0.0,) * len(levels))

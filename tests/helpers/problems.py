@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from helpers.operators import MaskedHartley, SliceProjector
-from helpers.priors import small_network_prior
+from helpers.priors import exact_statistics, small_network_prior
 from medrecon.data.volume import Geometry, Volume
 from medrecon.physics.noise import GaussianNoise
 from medrecon.prior import GaussianPrior, Prior
@@ -109,11 +109,14 @@ def gaussian_case(
     noise = GaussianNoise(sigma)
     y = noise.sample(op(truth), seed=seed + 1)
     gain = measured * spectrum / (spectrum + sigma**2)
+    prior = GaussianPrior(spectrum)
+    known = exact_statistics(spectrum, np.geomspace(3.0, 0.004, 24).tolist())
+    prior.card = replace(prior.card, statistics=known.to_dict())
     problem = Problem(
         op=op,
         y=y,
         geometry=Geometry.from_spacing((slices, size, size), (1.0, 1.0, 1.0)),
-        prior=GaussianPrior(spectrum),
+        prior=prior,
         noise_model=noise,
     )
     return GaussianCase(

@@ -8,7 +8,7 @@ is with these seeds; where a bound is statistical it leaves about a third.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -18,6 +18,7 @@ from helpers.problems import GaussianCase, gaussian_case
 from helpers.runs import run
 from medrecon.engine import make_sampler
 from medrecon.physics.noise import GaussianNoise
+from medrecon.samplers import samplers
 
 SAMPLES = 6
 WIDE = {"sigma_max": 2.0, "sigma_min": 0.005, "tv": 0.0, "steps": 20}
@@ -127,9 +128,9 @@ def test_averaging_gains_what_it_should(case: GaussianCase, drawn, name: str, co
     assert case.psnr(samples.mean(0)) > best - 0.8
 
 
-@pytest.mark.parametrize(("name", "low", "high"), [("dds", 0.5, 0.75), ("ddnm", 0.5, 0.75), ("diffpir", 0.55, 0.85)])
+@pytest.mark.parametrize(("name", "low", "high"), [("dds", 0.6, 0.85), ("ddnm", 0.5, 0.75), ("diffpir", 0.55, 0.85)])
 def test_the_presets_spread_less_than_the_posterior(case: GaussianCase, drawn, name: str, low: float, high: float):
-    """Known of these methods: 0.6 to 0.7 of the posterior variance at 20 evaluations. Not an error bar."""
+    """Known of these methods: 0.6 to 0.76 of the posterior variance at 20 evaluations. Not an error bar."""
     variance = float(drawn[name, 0.0].var(0).mean()) / case.posterior_variance
     assert low < variance < high
 
@@ -172,3 +173,34 @@ def test_total_variation_along_z_smooths_at_the_price_of_the_spread(case: Gaussi
     smooth = estimates(case, "dds", 3, correlation_mm=0.0, tv=0.02)
     assert sum(case.roughness(x) for x in smooth) / 3 < 0.7 * case.roughness(drawn["dds", 0.0][0])
     assert float(smooth.var(0).mean()) < 0.6 * float(drawn["dds", 0.0].var(0).mean())
+
+
+# --- every method ------------------------------------------------------------------------------------------
+
+SPREAD = {
+    "mbir": (0.85, 1.2), "posterior": (0.88, 1.15), "pigdm": (0.88, 1.15), "dps": (0.85, 1.15), "daps": (1.5, 2.1),
+    "dds": (0.6, 0.85), "diffpir": (0.6, 0.85), "flowchef": (0.6, 0.85), "perturb-and-solve": (0.5, 0.75),
+    "ddnm": (0.5, 0.75), "ddnm+": (0.35, 0.6), "iscs": (0.3, 0.5),
+    "pnp": (0.0, 1e-6), "red": (0.0, 1e-6), "refine": (0.0, 1e-6), "red-diff": (0.0, 1e-2),
+}  # fmt: skip
+"""Variance of its samples over that of the posterior, least and most, of every diffusion method at 20 levels."""
+LOW = {"sigma_max": 0.1, "sigma_min": 0.1}
+OWN = {"mbir": {"steps": 40, "lam": 0.0, "rho": 1e-6}, "red": LOW, "refine": LOW | {"empty": 0.0}}
+"""Settings of methods with one level, or with a model prior that cannot be left out otherwise."""
+
+
+@pytest.mark.parametrize("name", [entry.name for entry in samplers if entry.value.needs_prior])
+def test_every_method_meets_the_posterior(name: str):
+    """A spread that is known, around the posterior mean: four samples are as far off as four draws would be, or 60 %
+    more; without a spread it is the posterior mean itself, within 2 % of the variance (RED-diff after 20 steps: 15 %).
+    """
+    case = gaussian_case(8, 32, correlation=1.5)
+    wanted = WIDE | {"model_error": 0.0, "trust": 1.0, "correlation_mm": 0.0} | OWN.get(name, {})
+    known = {f.name for f in fields(samplers.get(name))}
+    sampler, system = make_sampler(name, {k: v for k, v in wanted.items() if k in known}), case.problem.system()
+    count = 4 if sampler.stochastic else 2
+    samples = torch.stack([run(sampler, system, sample=k).estimate for k in range(count)])
+    low, high = SPREAD[name]
+    variance = float(samples.var(0).mean()) / case.posterior_variance
+    assert low <= variance < high
+    assert distance(case, samples.mean(0)) < 1.6 * variance / count + (0.15 if name == "red-diff" else 0.02)

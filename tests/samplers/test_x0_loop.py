@@ -16,6 +16,7 @@ from medrecon.engine import make_sampler
 from medrecon.errors import UsageError
 from medrecon.noise import KeyedNoise
 from medrecon.problem import System
+from medrecon.samplers import samplers
 
 SHAPE = (3, 8, 7)
 NOISE = KeyedNoise(4)
@@ -163,11 +164,21 @@ def last_axes(preset: str) -> tuple[int, ...]:
 
 def test_presets_are_what_their_papers_say():
     dds, diffpir, ddnm, pnp = (make_sampler(name, {}) for name in ("dds", "diffpir", "ddnm", "pnp"))
-    assert (dds.eta, dds.data_step, dds.cg_iterations, dds.tv_axes) == (0.85, "krylov", 5, (0,))
+    assert (dds.eta, dds.data_step, dds.cg_iterations, dds.tv_axes) == (0.16, "krylov", 5, (0,))
     assert diffpir.effective_noise
     assert ddnm.data_step == "range"
     assert pnp.noise_scale == 0.0
     assert all(s.noise_scale == 1.0 for s in (dds, diffpir, ddnm))
+
+
+@pytest.mark.parametrize(
+    ("steps", "eta"), [(10, 0.15), (19, 0.15), (20, 0.16), (49, 0.5), (74, 0.65), (99, 0.8), (500, 0.8)]
+)
+def test_dds_takes_the_published_share_of_fresh_noise(steps: int, eta: float):
+    """Chung et al. 2024: 0.15, 0.5 and 0.8 for 19, 49 and 99 evaluations."""
+    assert make_sampler("dds", {"steps": steps}).eta == eta
+    assert make_sampler("dds", {"steps": steps, "eta": 0.85}).eta == 0.85
+    assert make_sampler("dds", {}) == make_sampler("dds", {"steps": 20}) == samplers.get("dds")()
 
 
 def test_levels_beyond_the_priors_are_refused():
