@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from medrecon.cli import console, importing, options
+from medrecon.cli import calibrating, console, importing, options
 from medrecon.registry import Entry
 
 EXTRAS = {
@@ -39,7 +39,8 @@ def register(app: typer.Typer) -> None:
     group.command("show")(priors_show)
     group.command("verify")(priors_verify)
     group.command("import")(importing.priors_import)
-    app.add_typer(group, name="priors", help="List, show, verify and import pretrained priors.")
+    group.command("calibrate")(calibrating.priors_calibrate)
+    app.add_typer(group, name="priors", help="List, show, verify, import and calibrate pretrained priors.")
     app.command("doctor", short_help="Say what is installed and what is missing.")(doctor)
 
 
@@ -150,7 +151,8 @@ def priors_verify(
     for each in [name] if name is not None else bundled_priors():
         prior = load_prior(each)
         card = prior.card
-        middle = torch.full((1, card.architecture.get("channels", 1), 32, 32), sum(card.range) / 2)
+        channels = prior.groups * card.architecture.get("channels", 1)
+        middle = torch.full((1, channels, 32, 32), sum(card.range) / 2)
         if not bool(torch.isfinite(prior.denoise(middle, card.sigma_max)).all()):
             raise CorruptInput("the network gives values that are not finite", where=each)
         checked.append({"name": each, "sha256": card.sha256, "verified": bool(card.sha256)})
