@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,8 +12,8 @@ from medrecon.cli import console, options, running
 from medrecon.errors import UsageError
 
 if TYPE_CHECKING:
-    from medrecon.calibration import Calibration, Case
-    from medrecon.engine import Result
+    from medrecon.calibration import Calibration
+    from medrecon.data.volume import Volume
     from medrecon.prior import NetworkPrior
     from medrecon.problem import Problem, System
 
@@ -41,27 +42,26 @@ def priors_calibrate(
     from dataclasses import asdict, replace
 
     from medrecon.calibration import fitting
-    from medrecon.intervals import calibration_of, conditions
+    from medrecon.intervals import calibration_of, case_of, conditions
     from medrecon.prior import load_prior, update_card
     from medrecon.selection import diffusion_method
 
     loaded = load_prior(prior, device=running.device_name(device))
     chosen, said = method or diffusion_method(loaded), options.settings_of(settings)
-    results: list[tuple[Case, Result, System]] = []
-    for scan, truth in [_files(pair) for pair in pairs]:
-        problem = _problem(scan, loaded)
-        here = conditions(problem.system())
-        if not overwrite and fitting(loaded.card.calibration, chosen, samples, said, here)[0] is not None:
-            raise UsageError(
-                f"the prior has a calibration of {chosen} for such scans", where=loaded.card.name,
-                hint="Choose --overwrite to replace it.",
-            )  # fmt: skip
-        results.append(_case(problem, truth, running.run(problem, chosen, said, samples=samples, seed=seed,
-                                                         judgement="none")))  # fmt: skip
-        console.remark(f"{scan.name}: done, {len(results)} of {len(pairs)}")
-    cases, made, systems = zip(*results, strict=True)
-    found = calibration_of(cases, made[0], systems)
+    ready = [_ready(pair, loaded) for pair in pairs]
+    if not overwrite and any(
+        fitting(loaded.card.calibration, chosen, samples, said, conditions(each.system))[0] for each in ready
+    ):
+        raise _taken(loaded.card.name, chosen)
+    results = []
+    for each in ready:
+        results.append(running.run(each.problem, chosen, said, samples=samples, seed=seed, judgement="none"))
+        console.remark(f"{len(results)} of {len(ready)} done")
+    cases = [case_of(result, e.system, e.truth, e.name) for result, e in zip(results, ready, strict=True)]
+    found = calibration_of(cases, results[0], [each.system for each in ready])
     kept = tuple(other for other in loaded.card.calibration if not found.replaces(other))
+    if len(kept) < len(loaded.card.calibration) and not overwrite:  # one sample, whatever number was asked for
+        raise _taken(loaded.card.name, found.method)
     path = update_card(prior, replace(loaded.card, calibration=(*kept, found)))
     if as_json:
         console.result_json({"card": str(path), **asdict(found)})
@@ -70,35 +70,47 @@ def priors_calibrate(
         console.result(_table(found))
 
 
-def _files(pair: str) -> tuple[Path, Path]:
-    scan, equals, truth = pair.rpartition("=")
-    if not equals or not scan or not truth:
-        raise UsageError("a scan goes with its truth", found=pair, expected="SCAN=TRUTH")
-    return Path(scan), Path(truth)
+def _taken(prior: str, method: str) -> UsageError:
+    return UsageError(
+        f"the prior has a calibration of {method} for such scans",
+        where=prior,
+        hint="Choose --overwrite to replace it.",
+    )
 
 
-def _problem(file: Path, prior: NetworkPrior) -> Problem:
-    from medrecon.data import read_scan
+@dataclass(frozen=True, eq=False)
+class _Ready:
+    """A scan and its truth, read and checked; equal truths are one volume and have one name."""
+
+    problem: Problem
+    system: System
+    truth: Volume
+    name: str
+
+
+def _ready(pair: str, prior: NetworkPrior) -> _Ready:
+    import numpy as np
+
+    from medrecon.cli.stored import as_result
+    from medrecon.data import Volume, read_scan, read_volume
+    from medrecon.data.atomic import sha256_of_file
     from medrecon.data.reading import naming
     from medrecon.scans import problem_from_scan
 
-    scan = read_scan(file)
-    with naming(file.name):
-        return problem_from_scan(scan, prior=prior)
-
-
-def _case(problem: Problem, file: Path, result: Result) -> tuple[Case, Result, System]:
-    """What the truth in a file says of a result; equal files are one volume."""
-    from medrecon.cli.stored import as_result
-    from medrecon.data import read_volume
-    from medrecon.data.atomic import sha256_of_file
-    from medrecon.data.reading import naming
-    from medrecon.intervals import case_of
-
-    system, truth = problem.system(), as_result(read_volume(file), result.volume)
-    name = sha256_of_file(file) if file.is_file() else str(file)
-    with naming(file.name):
-        return case_of(result, system, truth, name), result, system
+    scan_name, equals, truth_name = pair.rpartition("=")
+    if not equals or not scan_name or not truth_name:
+        raise UsageError("a scan goes with its truth", found=pair, expected="SCAN=TRUTH")
+    scan_file, truth_file = Path(scan_name), Path(truth_name)
+    scan, known = read_scan(scan_file), read_volume(truth_file)
+    with naming(scan_file.name):
+        problem = problem_from_scan(scan, prior=prior)
+        system = problem.system()
+    with naming(truth_file.name):
+        grid = Volume(np.broadcast_to(np.float32(0), problem.geometry.shape), problem.geometry, prior.card.quantity)
+        truth = as_result(known, grid)
+        system.internal(truth, "the truth")
+    name = sha256_of_file(truth_file) if truth_file.is_file() else truth_name
+    return _Ready(problem, system, truth, name)
 
 
 def _of(found: Calibration) -> str:
