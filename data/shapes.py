@@ -40,8 +40,8 @@ def random_shapes(
         raise InputError("a seed is not negative", found=seed)
     rng = np.random.default_rng([seed, 20])
     noise = np.ascontiguousarray(rng.standard_normal((kernels.LATTICE,) * 3), dtype=np.float32)
-    axes = [s * (np.arange(n) - (n - 1) / 2) for n, s in zip(shape, spacing, strict=True)]
-    canvas = Canvas(*axes, spacing, noise)
+    z, y, x = (s * (np.arange(n) - (n - 1) / 2) for n, s in zip(shape, spacing, strict=True))
+    canvas = Canvas(z, y, x, spacing, noise)
     for _ in range(1 + int(rng.random() < 0.25)):
         _object(canvas, rng)
     image = np.clip(canvas.image, AIR, 2500.0)
@@ -119,7 +119,7 @@ def _solids(rng: np.random.Generator, centre: np.ndarray, size: float, long: boo
 
 def _branches(rng: np.random.Generator, centre: np.ndarray, size: float) -> np.ndarray:
     """Tapering tubes that part again and again, rows ``(a, b, radius at a, radius at b)``, points ``(x, y, z)``."""
-    rows = []
+    rows: list[list[float]] = []
     width = rng.uniform(1.5, 7)
     tips = [
         (centre + rng.normal(size=3) * 0.4 * size, rng.normal(size=3), width) for _ in range(int(rng.integers(1, 4)))

@@ -27,8 +27,8 @@ from medrecon.trace_metrics import faint_share, loudness
 DETAIL = 0.05
 """Amplitude of one voxel that matters, internal units: 50 HU, or a twentieth of a bright value."""
 
-LAYERS = ("null-share", "prior-only")
-"""Maps that an assessment may hold."""
+LAYERS = ("null-share", "prior-only", "half-width")
+"""Maps that may stand beside a result; the last is made by `medrecon.intervals`."""
 
 _PROBE_LEVELS = (0.3, 0.8)  # noise on the classical volume for the test of the prior, internal units
 _NEIGHBOURHOOD = 2.0  # pixels: standard deviation of the window of local shares
@@ -215,14 +215,14 @@ def detail_share(unmeasured: Tensor, measured: Tensor) -> Tensor:
 
     Detail is what differs from the local mean; energies are taken over a Gaussian neighbourhood in each slice.
     """
-    energies = [_blur((part - _blur(part)).square()) for part in (unmeasured, measured)]
+    energies = [local_mean((part - local_mean(part)).square()) for part in (unmeasured, measured)]
     total = energies[0] + energies[1]
     floor = 1e-4 * float(total.mean()) + 1e-20
     return energies[0] / (total + floor)
 
 
-def _blur(x: Tensor) -> Tensor:
-    """Each slice of ``(z, y, x)`` under a Gaussian window."""
+def local_mean(x: Tensor) -> Tensor:
+    """Each slice of ``(z, y, x)`` under a Gaussian window of 2 pixels (standard deviation)."""
     radius = int(3 * _NEIGHBOURHOOD)
     offsets = torch.arange(-radius, radius + 1, dtype=x.dtype)
     kernel = torch.exp(-0.5 * (offsets / _NEIGHBOURHOOD) ** 2)

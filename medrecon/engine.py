@@ -17,7 +17,8 @@ from medrecon import __version__
 from medrecon.assess import assess, rms
 from medrecon.checkpoint import Progress, RunKey, empty_progress, load_progress, run_key, save_progress
 from medrecon.data.volume import Volume, affine_between
-from medrecon.errors import InputError, NonFinite, Stopped, UsageError
+from medrecon.errors import NonFinite, Stopped, UsageError
+from medrecon.intervals import with_intervals
 from medrecon.noise import KeyedNoise
 from medrecon.prior import Prior, check_compatible
 from medrecon.problem import Problem, System
@@ -227,7 +228,7 @@ def reconstruct(
     system = problem.system()
     run = _Run(system, quantity, callback, began)
 
-    given = None if start is None else _on_grid(system, start)
+    given = None if start is None else system.internal(start, "the volume to start from")
     baseline, baseline_method = None, None
     if sampler.needs_prior:
         if problem.prior is None:
@@ -249,7 +250,11 @@ def reconstruct(
     card = problem.prior.card if problem.prior is not None else None
     weights = card.sha256 if card is not None else ""
     tensors = [problem.y] if start is None or given is None else [problem.y, given]
-    key = run_key(description | {"prior": repr(card)}, tensors, system.fingerprint() if checkpoint else ())
+    key = run_key(
+        description | {"prior": repr(card and replace(card, calibration=()))},
+        tensors,
+        system.fingerprint() if checkpoint else (),
+    )
     progress = run.samples(sampler, samples, seed, method, checkpoint, key)
     mean = progress.mean if progress.sample else progress.state.estimate
     spread = run.volume(progress.spread(), difference=True) if progress.sample > 1 else None
@@ -277,7 +282,7 @@ def reconstruct(
         )
         assessment = found.figures | assessment
         layers = {name: run.layer(name, values) for name, values in found.maps.items()}
-    return Result(
+    result = Result(
         volume=run.volume(mean),
         status="done" if progress.sample == samples else "stopped",
         method=method,
@@ -299,6 +304,7 @@ def reconstruct(
         spread=spread,
         layers=layers,
     )
+    return result if judgement == "none" else with_intervals(result, system)
 
 
 def _held_out_errors(selection: Selection, classical: str) -> dict[str, float]:
@@ -359,20 +365,6 @@ class _Again:
         other = self.run(replace(self.problem, y=noise.sample(clean, self.seed + 1)), self.method, "other noise",
                          self.settings)  # fmt: skip
         return rms(system.from_quantity(other) - mean)
-
-
-def _on_grid(system: System, start: Volume) -> Tensor:
-    """A given volume in internal units. Raises InputError unless it lies on the problem's grid and is finite."""
-    if not start.geometry.almost_equal(system.geometry):
-        raise InputError(
-            "the volume to start from lies on another grid",
-            found=f"{start.geometry.shape} {start.geometry.orientation}",
-            expected=f"{system.geometry.shape} {system.geometry.orientation}, the same affine",
-        )
-    values = torch.tensor(start.to_quantity(system.raw.quantity, system.raw.water).array, dtype=torch.float32)
-    if not bool(torch.isfinite(values).all()):
-        raise InputError("the volume to start from holds NaN or infinity")
-    return system.from_quantity(values)
 
 
 def _select(problem: Problem, seed: int, callback: Callback | None) -> Selection:
@@ -478,7 +470,7 @@ class _Run:
         began, first = time.perf_counter(), state.step
         while not sampler.done(state):
             try:
-                following = sampler.step(self.system, state, noise)
+                following = sampler.step(self.system.at(state.step), state, noise)
                 if not bool(torch.isfinite(following.estimate).all()):
                     raise NonFinite("NaN or infinity appeared", where="the volume")
             except NonFinite as error:

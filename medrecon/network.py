@@ -21,8 +21,8 @@ from torch.nn import functional
 class UNetConfig:
     """Architecture of a :class:`LeanUNet`; stored in the prior's card."""
 
-    channels_in: int = 1  # noisy slice, plus one channel per guide slice (two where it comes with a map)
-    channels_out: int = 1
+    channels_in: int = 1  # noisy slices, plus one channel per guide slice (two where it comes with a map)
+    channels_out: int = 1  # neighbouring slices that it denoises at once
     widths: tuple[int, ...] = (32, 64, 128, 192)  # one entry per resolution, finest first
     blocks: int = 2  # residual blocks per resolution, on the way down and on the way up
     stem: int = 2  # pixel-unshuffle factor
@@ -159,6 +159,20 @@ class Denoiser(nn.Module, ABC):
     def multiple(self) -> int:
         """Height and width must be multiples of this."""
 
+    @property
+    def groups(self) -> int:
+        """Number of neighbouring slices that it takes, and returns, as channels."""
+        return 1
+
+    @property
+    def whole(self) -> bool:
+        """Whether it must see whole slices, and not a part that holds the object."""
+        return False
+
+    def at(self, turn: int) -> Denoiser:
+        """The same in another step: a denoiser that divides slices divides them elsewhere."""
+        return self
+
     @abstractmethod
     def forward(self, x: Tensor, sigma: Tensor, guide: Tensor | None = None) -> Tensor:
         """Expected clean slices; ``sigma`` is ``(slices,)`` or ``(1,)``, ``guide`` ``(slices, channels, h, w)``."""
@@ -171,6 +185,8 @@ class EDMDenoiser(Denoiser):
     noisy slice (variance ``sigma^2``) and of the guide's own slice (variance ``guide_error^2``), so that it has to
     learn only what neither of them knows. An untrained network returns that combination. One network serves both
     cases: guide channels are zero where there is no guide.
+
+    With several channels out, ``x`` holds as many neighbouring slices, and the guide the same ones in its middle.
     """
 
     def __init__(self, config: UNetConfig, sigma_data: float, guide_error: float = 0.1) -> None:
@@ -189,6 +205,11 @@ class EDMDenoiser(Denoiser):
         return self.network.config.mapped
 
     @property
+    def groups(self) -> int:
+        """Number of neighbouring slices that it takes and returns."""
+        return self.network.config.channels_out
+
+    @property
     def _channels(self) -> int:
         return self.network.config.channels_in - self.network.config.channels_out
 
@@ -205,7 +226,8 @@ class EDMDenoiser(Denoiser):
         spread = self.sigma_data
         if guide is not None:
             scaled = torch.cat([scaled, guide / self.sigma_data], dim=1)
-            known, spread = guide[:, self.guides // 2, None], self.guide_error
+            first = (self.guides - self.groups) // 2
+            known, spread = guide[:, first : first + self.groups], self.guide_error
         elif self.guides:
             scaled = torch.cat([scaled, scaled.new_zeros(()).expand(len(x), self._channels, *x.shape[2:])], dim=1)
         variance = level**2 + spread**2

@@ -5,6 +5,7 @@ Samplers see only :meth:`Prior.denoise`. A network's parameterisation, range and
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from abc import ABC, abstractmethod
@@ -18,7 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medrecon.data.atomic import Transaction, check_target, sha256_of_file
+from medrecon.calibration import Calibration
+from medrecon.data.atomic import Transaction, atomic_write, check_target, sha256_of_file
 from medrecon.errors import CorruptInput, InputError, UsageError
 from medrecon.families import family_of
 from medrecon.families.base import LEAN, Checkpoint
@@ -27,6 +29,7 @@ from medrecon.network import Denoiser, count_parameters
 from medrecon.parameterisation import CalledWithSigma, ParameterisedDenoiser, VarianceExploding
 from medrecon.registry import unknown_name
 from medrecon.schedules import falling
+from medrecon.tiles import OVERLAP, TiledDenoiser
 
 _LARGE = 2e7  # parameters: one slice fills the cores, and eight would take gigabytes
 _CARDLESS = "Keep the .json with the weights; published checkpoints are converted by medrecon priors import."
@@ -53,6 +56,8 @@ class PriorCard:
     ``architecture`` holds what builds the network, of the ``family`` that it names (`medrecon.families`; none is the
     lean U-Net). Imported networks have a range of their own; their "network units" are those of the solver, and the
     step from there to their own range belongs to the architecture.
+
+    ``calibration`` says how wide intervals around results of this prior must be (`medrecon.calibration`).
     """
 
     name: str
@@ -75,6 +80,7 @@ class PriorCard:
     training: dict = field(default_factory=dict)
     licence: str = ""
     sha256: str = ""
+    calibration: tuple[Calibration, ...] = ()
 
     @property
     def signed(self) -> bool:
@@ -98,12 +104,13 @@ class PriorCard:
                 "spacing_mm": tuple(values["spacing_mm"]),
                 "error_curve": tuple(tuple(pair) for pair in values.get("error_curve", ())),
                 "sequences": tuple(values.get("sequences", ())),
+                "calibration": tuple(map(Calibration.from_dict, values.get("calibration", ()))),
             }
             card = cls(**(values | as_tuples))
             wrong = card._impossible()
             if card.statistics:
                 ModelStatistics.from_dict(card.statistics)
-        except (KeyError, TypeError, ValueError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise InputError("the prior's card has a field of the wrong type", found=str(error)) from error
         if wrong:
             raise InputError("the prior's card has impossible values", found=", ".join(wrong))
@@ -142,6 +149,20 @@ class Prior(ABC):
     """A denoiser with the facts a solver must know about it."""
 
     card: PriorCard
+
+    @property
+    def groups(self) -> int:
+        """Number of neighbouring slices that it takes, and returns, as channels."""
+        return 1
+
+    @property
+    def whole(self) -> bool:
+        """Whether it must see whole slices, and not a part that holds the object."""
+        return False
+
+    def at(self, turn: int) -> Prior:
+        """The same in another step: a prior that divides slices divides them elsewhere, so that no seam stays."""
+        return self
 
     @abstractmethod
     def denoise(self, x: Tensor, sigma: float) -> Tensor:
@@ -220,6 +241,33 @@ class NetworkPrior(Prior):
     def mapped(self) -> bool:
         """Whether it was shown where the guide was measured."""
         return self.denoiser.mapped
+
+    @property
+    def groups(self) -> int:
+        """Number of neighbouring slices that the network takes and returns."""
+        return self.denoiser.groups
+
+    @property
+    def whole(self) -> bool:
+        """Whether the network must see whole slices."""
+        return self.denoiser.whole
+
+    def at(self, turn: int) -> NetworkPrior:
+        """See :meth:`Prior.at`."""
+        moved = self.denoiser.at(turn)
+        if moved is self.denoiser:
+            return self
+        other = copy.copy(self)
+        other.denoiser = moved
+        return other
+
+    def tiled(self, size: int, overlap: int = OVERLAP) -> NetworkPrior:
+        """The same on tiles of ``size`` pixels that share ``overlap`` of them with their neighbours.
+
+        Its card says so. Raises UsageError where those do not fit the network.
+        """
+        card = replace(self.card, architecture=self.card.architecture | {"tile": [size, overlap]})
+        return NetworkPrior(TiledDenoiser(self.denoiser, size, overlap), card, self.batch)
 
     def to(self, device: str) -> NetworkPrior:
         """Move the weights to a device."""
@@ -374,12 +422,7 @@ def write_prior(
             check_target(target, overwrite=overwrite)
         stand_in = transaction.write(path, weights)
         complete = replace(card(), sha256=sha256_of_file(stand_in))
-        text = json.dumps(asdict(complete), indent=1)
-
-        def write_card(target: Path) -> None:
-            target.write_text(text + "\n")
-
-        transaction.write(path.with_suffix(".json"), write_card)
+        transaction.write(path.with_suffix(".json"), _card_writer(complete))
         transaction.commit()
     return complete
 
@@ -395,6 +438,20 @@ def copy_prior(name_or_path: str, target: Path, card: PriorCard, *, overwrite: b
     """
     source = _locate(name_or_path)
     return write_prior(target, lambda part: _copy(source, part), lambda: card, overwrite=overwrite)
+
+
+def update_card(name_or_path: str, card: PriorCard) -> Path:
+    """Put another card in the place of that of a prior; returns where. Raises what `atomic_write` raises."""
+    return atomic_write(_locate(name_or_path).with_suffix(".json"), _card_writer(card), overwrite=True)
+
+
+def _card_writer(card: PriorCard) -> Callable[[Path], None]:
+    text = json.dumps(asdict(card), indent=1)
+
+    def write(target: Path) -> None:
+        target.write_text(text + "\n")
+
+    return write
 
 
 def check_compatible(card: PriorCard, quantity: str, values: Sequence[float]) -> None:

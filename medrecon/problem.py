@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import inf, log
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from medrecon.data.volume import WATER, Geometry, affine_between
+from medrecon.data.volume import WATER, Geometry, Volume, affine_between
 from medrecon.errors import InputError, NonFinite, UsageError
 from medrecon.noise import KeyedNoise
 from medrecon.physics.linop import Composition, Diagonal, LinearOperator
@@ -135,6 +136,8 @@ class System:
     known: Tensor | None = None
     """1 where a voxel itself was measured, 0 elsewhere, ``(z, y, x)``; None where the data are no voxels."""
     slice_batch: int = 8
+    turn: int = 0
+    """The step: which of the ways to divide the volume a prior takes that knows parts of it."""
     turned: bool = False
     """Whether its slices lie along another axis than those of the problem; then no orientation is asked of them."""
     cache: dict = field(default_factory=dict)
@@ -146,6 +149,19 @@ class System:
     def from_quantity(self, x: Tensor) -> Tensor:
         """Values in the problem's quantity as internal ones."""
         return (x - self.offset) / self.scale
+
+    def internal(self, volume: Volume, what: str = "the volume") -> Tensor:
+        """A volume in internal units. Raises InputError unless it lies on the problem's grid and is finite."""
+        if not volume.geometry.almost_equal(self.geometry):
+            raise InputError(
+                f"{what} lies on another grid",
+                found=f"{volume.geometry.shape} {volume.geometry.orientation}",
+                expected=f"{self.geometry.shape} {self.geometry.orientation}, the same affine",
+            )
+        values = torch.tensor(volume.to_quantity(self.raw.quantity, self.raw.water).array, dtype=torch.float32)
+        if not bool(torch.isfinite(values).all()):
+            raise InputError(f"{what} holds NaN or infinity")
+        return self.from_quantity(values)
 
     @cached_property
     def back_projection(self) -> Tensor:
@@ -210,7 +226,7 @@ class System:
         the whole slice.
         """
         height, width = self.geometry.shape[1:]
-        if self.start is None or self.prior is None or self.prior.card.signed:
+        if self.start is None or self.prior is None or self.prior.card.signed or self.prior.whole:
             return slice(0, height), slice(0, width)
         occupied = (self.start - self.background).abs() > _BACKGROUND_FRACTION
         return (
@@ -236,13 +252,13 @@ class System:
 
     @cached_property
     def _flips(self) -> list[int]:
-        """Slice axes (1 = height, 2 = width of ``(slices, h, w)``) to flip to the prior's orientation."""
+        """Slice axes (-2 = height, -1 = width) to flip to the prior's orientation."""
         assert self.prior is not None
         if self.turned or self.prior.card.orientation == ANY:
             return []
         wanted, found = self.prior.card.orientation, self.geometry.orientation
         opposite = dict(zip("RLAPSI", "LRPAIS", strict=True))
-        pairs = ((2, wanted[0], found[0]), (1, wanted[1], found[1]))
+        pairs = ((-1, wanted[0], found[0]), (-2, wanted[1], found[1]))
         if any(have not in (want, opposite[want]) for _, want, have in pairs):
             raise InputError(
                 "the slices lie in another plane, or transposed, to those that the prior was trained on",
@@ -251,6 +267,18 @@ class System:
                 expected=f"{wanted}, or that mirrored",
             )
         return [axis for axis, want, have in pairs if opposite[want] == have]
+
+    def at(self, turn: int) -> System:
+        """The same in another step: groups of slices begin one slice further on, grids of patches lie elsewhere."""
+        if self.prior is None:
+            return self
+        prior = self.prior.at(turn)
+        if prior is self.prior and prior.groups == 1:
+            return self
+        moved = replace(self, prior=prior, turn=turn)
+        for name, value in vars(self).items():  # what was computed once
+            vars(moved).setdefault(name, value)
+        return moved
 
     def across(self, axis: int) -> System:
         """The same with ``axis`` and z exchanged, so that the prior sees slices of another direction.
@@ -294,9 +322,10 @@ class System:
             )
         rows, columns = self.region
         clean = torch.full_like(x, self.background)
-        for first in range(0, x.shape[0], self.slice_batch):
-            part = slice(first, first + self.slice_batch)
-            clean[part, rows, columns] = self._denoise_slices(x[part, rows, columns], first, sigma, guide, mirrors)
+        for numbers in self._stacks(x.shape[0]):
+            answers = self._denoise_stacks(x[numbers][..., rows, columns], numbers, sigma, guide, mirrors)
+            for stack, answer in zip(numbers, answers, strict=True):
+                clean[stack, rows, columns] = answer
         finite = torch.isfinite(clean).all(dim=2).all(dim=1)
         if not bool(finite.all()):
             raise NonFinite("the prior returned NaN or infinity", where=f"slice {int((~finite).nonzero()[0])}")
@@ -305,15 +334,22 @@ class System:
     def denoise_vjp(self, x: Tensor, sigma: float, cotangent: Tensor) -> Tensor:
         """``J' v`` with J the derivative of :meth:`denoise` at ``x``; the graph of a few slices at a time is held.
 
-        Raises UsageError for a prior that cannot be differentiated.
+        Raises UsageError for a prior that cannot be differentiated, or that takes several slices at once.
         """
         rows, columns = self.region
         product = torch.zeros_like(x)
+        if self.prior is not None and self.prior.groups > 1:
+            raise UsageError(
+                "this method differentiates the prior, slice by slice, and this one takes groups of slices",
+                where=self.prior.card.name,
+                found=f"{self.prior.groups} at once",
+            )
         for first in range(0, x.shape[0], self.slice_batch):
             part = slice(first, first + self.slice_batch)
             noisy = x[part, rows, columns].detach().requires_grad_()
+            numbers = torch.arange(first, first + len(noisy))[:, None]
             with torch.enable_grad():
-                estimate = self._denoise_slices(noisy, first, sigma)
+                estimate = self._denoise_stacks(noisy[:, None], numbers, sigma)[:, 0]
             if not estimate.requires_grad:
                 raise UsageError(
                     "this method differentiates the prior, and this one cannot be",
@@ -323,14 +359,31 @@ class System:
             (product[part, rows, columns],) = torch.autograd.grad(estimate, noisy, cotangent[part, rows, columns])
         return product
 
-    def _denoise_slices(
-        self, slices: Tensor, first: int, sigma: float, guide: Tensor | None = None, mirrors: int = 1
+    def _stacks(self, slices: int) -> Iterator[Tensor]:
+        """Numbers of the slices that the prior sees together, ``(stacks, groups)``, a few stacks at a time.
+
+        Groups begin one slice further on in each step. Those at the ends are moved inwards, so that all are whole; of
+        the answers for a slice the last one counts.
+        """
+        assert self.prior is not None
+        size = self.prior.groups
+        if slices < size:
+            raise InputError(
+                "the prior takes more slices at once than there are", where=self.prior.card.name, found=slices,
+                expected=f"{size} or more",
+            )  # fmt: skip
+        wanted = torch.arange(-(self.turn % size), slices, size).clamp(0, slices - size)
+        firsts = torch.unique(wanted)
+        return iter((firsts[:, None] + torch.arange(size)).split(max(1, self.slice_batch // size)))
+
+    def _denoise_stacks(
+        self, stacks: Tensor, numbers: Tensor, sigma: float, guide: Tensor | None = None, mirrors: int = 1
     ) -> Tensor:
-        """Slices of the region, from slice ``first`` of the volume on, in internal units."""
-        noisy, stack = self._for_prior(slices), None
+        """Slices of the region ``(stacks, groups, h, w)``, with these numbers in the volume; in internal units."""
+        noisy, beside = self._for_prior(stacks), None
         if isinstance(self.prior, NetworkPrior) and self.prior.guides:
-            stack = self._guide_slices(self.start if guide is None else guide, first, first + len(slices), self.prior)
-        answers = [self._ask(noisy.flip(axes), sigma, stack, axes).flip(axes) for axes in _MIRRORS[:mirrors]]
+            beside = self._guide_slices(self.start if guide is None else guide, numbers, self.prior)
+        answers = [self._ask(noisy.flip(axes), sigma, beside, axes).flip(axes) for axes in _MIRRORS[:mirrors]]
         return self._from_prior(sum(answers[1:], answers[0]) / len(answers))
 
     def _ask(self, noisy: Tensor, sigma: float, guide: Tensor | None, axes: tuple[int, ...]) -> Tensor:
@@ -361,27 +414,23 @@ class System:
 
     def _for_prior(self, slices: Tensor) -> Tensor:
         card = self.prior.card  # type: ignore[union-attr]
-        return slices.flip(self._flips)[:, None] * card.scale + card.offset
+        return slices.flip(self._flips) * card.scale + card.offset
 
     def _from_prior(self, slices: Tensor) -> Tensor:
         card = self.prior.card  # type: ignore[union-attr]
-        return (slices[:, 0].flip(self._flips) - card.offset) / card.scale
+        return (slices.flip(self._flips) - card.offset) / card.scale
 
-    def _guide_slices(self, guide: Tensor | None, first: int, last: int, prior: NetworkPrior) -> Tensor | None:
-        """Neighbouring slices of ``guide``, repeated at the ends, then their maps: ``(slices, channels, h, w)``."""
+    def _guide_slices(self, guide: Tensor | None, numbers: Tensor, prior: NetworkPrior) -> Tensor | None:
+        """Neighbouring slices of ``guide``, repeated at the ends, then their maps: ``(stacks, channels, h, w)``."""
         if guide is None:
             return None
         shown = [guide]
         if prior.mapped:
             shown.append(torch.zeros_like(guide) if self.known is None else self.known)
         rows, columns = self.region
-        reach = prior.guides // 2
-        channels = []
-        for volume in shown:
-            for shift in range(-reach, reach + 1):
-                index = torch.arange(first + shift, last + shift).clamp(0, guide.shape[0] - 1)
-                channels.append(self._for_prior(volume[index][:, rows, columns]))
-        return torch.cat(channels, dim=1)
+        reach = (prior.guides - prior.groups) // 2
+        index = (numbers[:, :1] + torch.arange(-reach, prior.guides - reach)).clamp(0, guide.shape[0] - 1)
+        return torch.cat([self._for_prior(volume[index][..., rows, columns]) for volume in shown], dim=1)
 
 
 def _interval(occupied: np.ndarray) -> slice:

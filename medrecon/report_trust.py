@@ -10,6 +10,7 @@ import numpy as np
 
 from medrecon import figures
 from medrecon import report_sections as parts
+from medrecon.calibration import in_words
 from medrecon.figures import PLANES, View
 
 if TYPE_CHECKING:
@@ -25,6 +26,12 @@ _EXPLAINED = {
         "What only the prior says",
         "Difference from the classical volume that the data cannot speak to. A structure that shows here and not in "
         "the volume beside it rests on the prior alone: it may be invented.",
+    ),
+    "half-width": (
+        "How far the truth may be off",
+        "Half-width of the interval around each voxel of the result. It is as wide as it had to be on the validation "
+        "volumes, where the truth is known; it holds for scans and objects like those, on average over the object and "
+        "not for each of its parts.",
     ),
 }
 
@@ -45,7 +52,20 @@ def trust(data: ReportData, view: View) -> str:
         if rows
         else ""
     )
-    return f"<h2>Trust</h2>{table}{''.join(maps)}"
+    intervals = data.assessment.get("intervals")
+    said = ""
+    if isinstance(intervals, Mapping):
+        said = f'<p class="note">Intervals: {escape(in_words(intervals, data.volume.quantity))}{_held(data)}.</p>'
+    return f"<h2>Trust</h2>{table}{said}{''.join(maps)}"
+
+
+def _held(data: ReportData) -> str:
+    """How much of the body they hold here, where the truth is known."""
+    if data.truth is None or "half-width" not in data.layers:
+        return ""
+    inside = figures.body_mask(data.truth)
+    held = np.abs(data.volume.array - data.truth.array) <= data.layers["half-width"].array
+    return f"; here {float(np.mean(held[inside])):.1%} of the body's voxels are"
 
 
 def _rows(data: ReportData) -> list[tuple[str, str, str]]:
@@ -79,17 +99,17 @@ def _rows(data: ReportData) -> list[tuple[str, str, str]]:
 def _map(name: str, data: ReportData, view: View) -> str:
     title, explanation = _EXPLAINED[name]
     layer, cells = data.layers[name].as_orientation("LPS"), []
-    share = name.endswith("share")
+    share, signed = name.endswith("share"), name == "prior-only"
     high = 1.0 if share else parts.nice(float(np.percentile(np.abs(layer.array), 99.5)))
     for plane in PLANES:
         size, image = parts.pixel_size(view, plane), view.plane(layer.array, plane)
-        picture = figures.map_png(image, high, size) if share else figures.difference_png(image, high, size)
+        picture = figures.difference_png(image, high, size) if signed else figures.map_png(image, high, size)
         cells.append(parts.figure(plane, parts.img(picture, f"{title}, {plane}"), plane, size, kind="map"))
     unit = "" if share else f" {escape(layer.quantity)}"
-    low = "0" if share else f"−{high:g}{unit}"
-    bar = parts.img(figures.colour_bar_png("map" if share else "difference"), "scale")
+    low = f"−{high:g}{unit}" if signed else "0"
+    bar = parts.img(figures.colour_bar_png("difference" if signed else "map"), "scale")
     return (
         f'<h3>{escape(title)}</h3><p class="note">{escape(explanation)}</p>'
-        f'<div class="scale"><span>{low}</span>{bar}<span>{"+" if not share else ""}{high:g}{unit}</span></div>'
+        f'<div class="scale"><span>{low}</span>{bar}<span>{"+" if signed else ""}{high:g}{unit}</span></div>'
         f'<div class="row" style="--columns:3">{"".join(cells)}</div>'
     )

@@ -135,7 +135,9 @@ def predicted(
         raise InputError("no trace of these rows is live", found=f"rows {first} to {first + count - 1}")
     judgement = "basic" if method == "auto" else "full"
     found = reconstruct(problem_from_scan(part), method, seed=seed, judgement=judgement, **(settings or {}))  # type: ignore[arg-type]
-    record = {name: found.assessment[name] for name in ("held_out", "selection") if name in found.assessment}
+    record: dict[str, object] = {
+        name: found.assessment[name] for name in ("held_out", "selection") if name in found.assessment
+    }
     selection = record.get("selection")
     if isinstance(selection, dict):
         record["selection"] = selection | {"reason": f"in {part.rows.describe()}, {selection['reason']}"}

@@ -69,7 +69,8 @@ def kinds_of_holes(live: np.ndarray) -> list[Kind]:
     """
     missing = ~live
     dead = _dead_lines(missing), _dead_lines(missing.T)  # columns, rows
-    gaps, lines = [], []
+    gaps: list[tuple[int, int, int]] = []
+    lines: list[tuple[int, int, int]] = []
     for axis, gone in ((1, dead[0]), (0, dead[1])):
         for first, last, is_gap in _runs(gone):
             for start, end in [(first, last)] if is_gap else [(n, n + 1) for n in range(first, last)]:
@@ -96,7 +97,7 @@ def _dead_lines(missing: np.ndarray) -> np.ndarray:
     rows, columns = missing.shape
     dead = missing.all(axis=0)
     by_chance = columns * float(missing.mean()) ** rows
-    return dead if dead.sum() > by_chance + 3 * by_chance**0.5 + 0.5 else np.zeros_like(dead)
+    return np.asarray(dead) if dead.sum() > by_chance + 3 * by_chance**0.5 + 0.5 else np.zeros(columns, dtype=bool)
 
 
 def _least(places: int, missing: int) -> int:

@@ -360,7 +360,7 @@ def test_guides_are_the_neighbouring_slices_of_the_start():
     """Below, at and above the slice; the first and last slices stand in for what lies beyond."""
     system, start = guided_system()
     assert isinstance(system.prior, NetworkPrior)
-    guide = system._guide_slices(start, 0, SHAPE[0], system.prior)
+    guide = system._guide_slices(start, torch.arange(SHAPE[0])[:, None], system.prior)
     for z in range(SHAPE[0]):
         for channel, neighbour in enumerate((max(z - 1, 0), z, min(z + 1, SHAPE[0] - 1))):
             assert torch.equal(guide[z, channel], start[neighbour])

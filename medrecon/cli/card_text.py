@@ -36,6 +36,7 @@ def _facts(card: PriorCard) -> list[tuple[str, str]]:
         ("guide", f"{guides} slices of a classical volume; works without" if guides > 0 else "none"),
         ("fast solvers", _measured(card)),
         ("network", _network(card.architecture)),
+        ("intervals", ", ".join(f"{c.method} with {c.samples}, {c.volumes} volumes" for c in card.calibration)),
         *_training(card.training),
         ("licence", card.licence),
         ("SHA-256", card.sha256),
@@ -63,7 +64,9 @@ def _network(architecture: Mapping[str, object]) -> str:
     if (family := architecture.get("family", "lean")) != "lean":
         return f"{family}, predicts {architecture.get('predicts')}"
     widths = architecture.get("widths")
-    return f"U-Net of {' '.join(map(str, widths))} channels" if isinstance(widths, list | tuple) else ""
+    groups = _count(architecture, "channels_out")
+    at_once = f", {groups} slices at once" if groups > 1 else ""
+    return f"U-Net of {' '.join(map(str, widths))} channels{at_once}" if isinstance(widths, list | tuple) else ""
 
 
 def _training(training: Mapping[str, object]) -> list[tuple[str, str]]:

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from medrecon.cli import console, importing, measuring, options
+from medrecon.cli import calibrating, console, importing, measuring, options
 from medrecon.registry import Entry
 
 EXTRAS = {
@@ -43,7 +43,8 @@ def register(app: typer.Typer) -> None:
     group.command("blend")(priors_blend)
     group.command("stats")(measuring.priors_stats)
     group.command("search")(measuring.priors_search)
-    app.add_typer(group, name="priors", help="List, show, verify, import, blend and measure pretrained priors.")
+    group.command("calibrate")(calibrating.priors_calibrate)
+    app.add_typer(group, name="priors", help="List, verify, import, blend, measure and calibrate pretrained priors.")
     app.command("doctor", short_help="Say what is installed and what is missing.")(doctor)
 
 
@@ -172,7 +173,8 @@ def priors_verify(
     for each in [name] if name is not None else bundled_priors():
         prior = load_prior(each)
         card = prior.card
-        middle = torch.full((1, card.architecture.get("channels", 1), 32, 32), sum(card.range) / 2)
+        channels = prior.groups * card.architecture.get("channels", 1)
+        middle = torch.full((1, channels, 32, 32), sum(card.range) / 2)
         if not bool(torch.isfinite(prior.denoise(middle, card.sigma_max)).all()):
             raise CorruptInput("the network gives values that are not finite", where=each)
         checked.append({"name": each, "sha256": card.sha256, "verified": bool(card.sha256)})

@@ -136,6 +136,8 @@ class Job:
         prior = None
         if config.prior is not None or config.method == "auto" or samplers.get(config.method or "").needs_prior:
             prior = prior_for(scan.modality, config.prior, device=device)
+            if prior is not None and config.tile is not None:
+                prior = prior.tiled(config.tile)
         if content_for(self.output) is Traces:
             if not isinstance(scan, Traces):
                 raise UsageError("only seismic data are written as traces", where=self.output.name, found=scan.modality)
@@ -202,7 +204,7 @@ class Job:
         files = {name: self.output if name == "result" else beside.named(name) for name in volumes}
         if not isinstance(ready.scan, Traces) and not _maps_can_be_written(self.output):
             for name in result.layers:
-                del volumes[name]
+                volumes.pop(name)
             console.remark("the maps of the assessment are left out: in DICOM they need highdicom")
         beside_it = {name: files[name].name for name in volumes if name != "result"}
         belongs = options.source_of(self.config.like, self.keep_identifiers)
@@ -299,11 +301,12 @@ class Job:
             "baseline": result.baseline,
             "spread": result.spread,
         }
-        if not isinstance(ready.scan, Traces):  # what those do not decide is what their live map shows
-            named |= result.layers
-        elif result.spread is not None and not result.spread.array.any():
-            named["spread"] = None  # a file of traces that are all zero is none
-            console.remark("the samples are equal: this method draws no noise, and there is no spread to write")
+        named |= result.layers
+        if isinstance(ready.scan, Traces):  # what those do not decide is what their live map shows
+            named = {name: volume for name, volume in named.items() if name not in ("null-share", "prior-only")}
+            if result.spread is not None and not result.spread.array.any():
+                named["spread"] = None  # a file of traces that are all zero is none
+                console.remark("the samples are equal: this method draws no noise, and there is no spread to write")
         return {name: volume for name, volume in named.items() if volume is not None}
 
     def as_written(self, name: str, volume: Volume, ready: Prepared, method: str) -> Volume | Traces:
@@ -340,7 +343,7 @@ def _frame(scan: Scan | KSpace | Traces, preview: int | None) -> Survey | None:
 def _with_traces(volume: Volume, scan: Traces, name: str, output: Path, method: str) -> Volume | Traces:
     """Live traces as they were measured around the reconstructed ones; as sections where the output holds volumes.
 
-    A spread is zero at live traces, and none of its traces is one that was measured.
+    Spread and half-width are zero at live traces, and none of their traces is one that was measured.
     """
     import numpy as np
 
@@ -348,10 +351,10 @@ def _with_traces(volume: Volume, scan: Traces, name: str, output: Path, method: 
     from medrecon.data.formats import content_for
     from medrecon.data.traces import State
 
-    if name == "spread":
+    if name in ("spread", "half-width"):
         volume = volume.with_array(volume.array * ~scan.live[:, None])
         scan = replace(scan, state=np.full_like(scan.state, State.absent))
-        method = f"spread of {method}"
+        method = f"{name} of {method}"
     filled = replace(scan, meta=scan.meta | {"method": method}).with_volume(volume)
     return filled if content_for(output) is Traces else filled.to_volume()
 

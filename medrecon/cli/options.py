@@ -159,6 +159,7 @@ class RunConfig:
     correct: list[str] | None = None
     trust: str | None = None
     traces: list[str] | None = None
+    tile: int | None = None
     settings: dict[str, object] | None = None
 
     def over(self, other: RunConfig) -> RunConfig:
@@ -207,7 +208,7 @@ def read_config(path: Path) -> RunConfig:
 
 
 _KINDS: dict[str, type | tuple[type, ...]] = {
-    "steps": int, "samples": int, "seed": int, "settings": dict, "correct": list, "traces": list,
+    "steps": int, "samples": int, "seed": int, "tile": int, "settings": dict, "correct": list, "traces": list,
 }  # fmt: skip
 
 

@@ -31,6 +31,10 @@ def recon(
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Same seed, same result. [0]")] = None,
     device: Annotated[str | None, typer.Option("--device", help="auto, cpu or cuda:0. [auto]")] = None,
+    tile: Annotated[
+        int | None,
+        typer.Option("--tile", min=1, metavar="PIXELS", help="Ask the prior about overlapping tiles of large slices."),
+    ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of the method; may be repeated.")
     ] = None,
@@ -68,12 +72,13 @@ def recon(
 
     Beside OUTPUT stand NAME.json (settings, hashes, residual), NAME-baseline (the classical volume that the result is
     to be judged against), NAME-null-share (share of the detail that the data cannot decide, 0 to 1), with a prior
-    NAME-prior-only (what nothing but the prior says) and, with --samples, NAME-spread (the standard deviation).
+    NAME-prior-only (what nothing but the prior says) and, with --samples, NAME-spread (the standard deviation). Where
+    the prior is calibrated for the method, nine in ten true values lie within NAME +- NAME-half-width.
     """
     said = options.RunConfig(
         method=method, prior=prior, steps=steps, samples=samples, seed=seed, device=device, quantity=quantity,
         like=like, voxel=voxel, shape=shape, report=report, views=views, correct=correct or None, trust=trust,
-        traces=traces or None,
+        traces=traces or None, tile=tile,
         settings=options.settings_of(settings),
     )  # fmt: skip
     settled = options.resolved(said, config)
@@ -94,6 +99,8 @@ def recon(
 
 
 def _text(summary: dict[str, object]) -> str:
+    from medrecon.calibration import in_words
+
     unit = "times the noise" if summary["noise_known"] else "of the data"
     rows = [
         ("volume", f"{summary['output']}"),
@@ -107,7 +114,9 @@ def _text(summary: dict[str, object]) -> str:
     selection = summary.get("selection")
     if isinstance(selection, dict):
         rows.insert(2, ("chosen", str(selection["reason"])))
-    rows += [(name, str(summary[name])) for name in ("spread", "report") if name in summary]
+    rows += [(name, str(summary[name])) for name in ("spread", "half-width", "report") if name in summary]
+    if isinstance(intervals := summary.get("intervals"), dict):
+        rows.append(("intervals", in_words(intervals, str(summary["quantity"]))))
     verdict = summary.get("verdict")
     said = f"\n{verdict['text']}" if isinstance(verdict, dict) else ""
     return console.table(rows) + said

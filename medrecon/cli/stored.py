@@ -71,7 +71,8 @@ def stored_report(result: Path, truth_file: Path | None = None) -> ReportData:
         )  # fmt: skip
     run, residual, data = (_mapping(record.get(key)) for key in ("run", "residual", "data"))
     whole = None if "survey" not in data else Survey.from_record(_mapping(data["survey"]))
-    survey, load, said = whole, read_volume, ""
+    survey, said = whole, ""
+    load: Callable[[Path], Volume] = read_volume
     if whole is not None and run.get("in_windows"):
         survey, load, said = _in_part(result, whole, record)
     volume, named = load(result), _mapping(record.get("beside"))

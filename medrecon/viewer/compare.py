@@ -28,7 +28,12 @@ PROFILE, STEPS = PLOTS = ("profile along the line", "steps from slice to slice")
 AGC, BY_HAND = "AGC", "by hand"
 _COLUMNS = ("mean", "sd", "median", "min", "max", "mm²")
 _PAUSE = 120  # milliseconds without a change before a plot is drawn
-_MAPS = ("spread", "prior-only", "null-share")  # what is shown third where nobody chose, the first that there is
+_MAPS = (
+    "half-width",
+    "spread",
+    "prior-only",
+    "null-share",
+)  # what is shown third where nobody chose, the first that there is
 _PIXELS_PER_INCH = 88  # of a plot: its letters are then as large as those of the window
 _MOST_ROWS = 8  # of the table before it scrolls
 _LARGEST = 1e9  # of any number that a window is set to

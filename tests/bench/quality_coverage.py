@@ -1,0 +1,124 @@
+"""How often calibrated intervals hold the truth on patients that they were not learnt on: JSON lines, one a case.
+
+    python tests/bench/quality_coverage.py --methods refine pnp posterior:8 --views 8 16 --slices 8 -o coverage.jsonl
+    python tests/bench/quality_coverage.py --methods refine --views 8 --slices 8 -o coverage.jsonl --card
+
+Factors are learnt on patients of ``val``, for each method (``NAME`` or ``NAME:SAMPLES`` or
+``NAME:SAMPLES:key=value,...``) and each number of views, and judged on patients of ``test``: the share of the voxels of
+the body within the interval at each level, its mean half-width, and what the raw scale would hold if it were a standard
+deviation. The line of a calibration has ``"kind": "calibration"`` and is what a prior's card holds; ``--card`` puts
+those into the card of the prior. Lines that the output file holds already are not made again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from quality_ct import TEST_PATIENTS, VAL_PATIENTS, measured, patient
+
+from medrecon.calibration import LEVEL, Calibration, Case
+from medrecon.engine import Result, reconstruct
+from medrecon.intervals import calibration_of, case_of
+from medrecon.prior import NetworkPrior, load_prior, update_card
+from medrecon.problem import System
+
+_NORMAL = 1.645  # half-width of 90 % of a normal distribution, in standard deviations
+
+
+def main() -> None:
+    """Learn and judge what the output file does not hold yet."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--methods", nargs="+", default=["refine"], help="NAME[:SAMPLES[:key=value,...]]")
+    parser.add_argument("--views", type=int, nargs="+", default=[8, 16])
+    parser.add_argument("--photons", type=float, default=1e5)
+    parser.add_argument("--slices", type=int, default=8)
+    parser.add_argument("--prior", default="ct")
+    parser.add_argument("--val", nargs="+", default=list(VAL_PATIENTS))
+    parser.add_argument("--test", nargs="*", default=list(TEST_PATIENTS))
+    parser.add_argument("--card", action="store_true", help="put the calibrations into the prior's card")
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    options = parser.parse_args()
+    prior, learnt = load_prior(options.prior), []
+    for views in options.views:
+        for method in options.methods:
+            calibration = _calibration(options, prior, method, views)
+            learnt.append(calibration)
+            for name in options.test:
+                _judge(options, prior, method, views, name, calibration)
+    if options.card:
+        kept = [other for other in prior.card.calibration if not any(new.replaces(other) for new in learnt)]
+        update_card(options.prior, replace(prior.card, calibration=(*kept, *learnt)))
+
+
+def _calibration(options: argparse.Namespace, prior: NetworkPrior, method: str, views: int) -> Calibration:
+    key = f"val/{'+'.join(options.val)}/{_key(options, method, views)}"
+    if (line := _line(options, key)) is not None:
+        return Calibration.from_dict(line["calibration"])
+    made = [_case(options, prior, method, views, "val", name) for name in options.val]
+    cases, results, systems = zip(*made, strict=True)
+    calibration = calibration_of(cases, results[0], systems)
+    _write(options, {"case": key, "kind": "calibration", "views": views, "calibration": asdict(calibration)})
+    return calibration
+
+
+def _judge(
+    options: argparse.Namespace, prior: NetworkPrior, method: str, views: int, name: str, calibration: Calibration
+) -> None:
+    key = f"test/{name}/{'+'.join(options.val)}/{_key(options, method, views)}"
+    if _line(options, key) is not None:
+        return
+    case, result, _ = _case(options, prior, method, views, "test", name)
+    width = calibration.factor() * float(np.mean(case.scales + calibration.floor)) * prior.card.scale
+    record = {
+        "case": key, "kind": "test", "patient": name, "method": result.method, "views": views,
+        "samples": calibration.samples, "discrepancy": result.assessment["discrepancy"],
+        "coverage": {f"{level:g}": case.covered(factor, calibration.floor) for level, factor in calibration.factors},
+        "raw_coverage": case.covered(_NORMAL, 0.0), "half_width": width, "level": LEVEL,
+        "rms_error": float(np.sqrt(np.mean(case.errors**2))) * prior.card.scale,
+    }  # fmt: skip
+    _write(options, record)
+
+
+def _case(
+    options: argparse.Namespace, prior: NetworkPrior, method: str, views: int, split: str, name: str
+) -> tuple[Case, Result, System]:
+    label, samples, text = (*method.split(":", 2), "", "")[:3]
+    settings = {k: yaml.safe_load(v) for k, v in (pair.split("=") for pair in text.split(",") if pair)}
+    truth = patient(split, name, options.slices)
+    problem = replace(measured(truth, views, options.photons, seed=0), prior=prior)
+    result = reconstruct(problem, label, samples=int(samples or 1), judgement="none", **settings)
+    system = problem.system()
+    return case_of(result, system, truth, name), result, system
+
+
+def _key(options: argparse.Namespace, method: str, views: int) -> str:
+    return f"{views}/{options.photons:g}/{options.slices}/{method}/{options.prior}"
+
+
+def _line(options: argparse.Namespace, key: str) -> dict | None:
+    if not options.output.exists():
+        return None
+    lines = map(json.loads, options.output.read_text().splitlines())
+    return next((line for line in lines if line["case"] == key), None)
+
+
+def _write(options: argparse.Namespace, record: dict) -> None:
+    with options.output.open("a") as file:
+        file.write(json.dumps(record) + "\n")
+    sys.stderr.write(f"{record}\n")
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    main()
