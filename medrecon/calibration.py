@@ -82,7 +82,7 @@ def _misfit(case: Case, floor: float) -> float:
     intervals would be another choice, and a bad one: they are bought with the voxels whose errors are large.
     """
     scales = case.scales + floor
-    return float(np.log(max(np.mean(case.errors / scales), 1e-30)) + np.mean(np.log(scales)))
+    return float(np.log(max(float(np.mean(case.errors / scales)), 1e-30)) + np.mean(np.log(scales)))
 
 
 def candidate_floors(cases: Sequence[Case]) -> list[float]:
