@@ -35,15 +35,16 @@ def blend(first: str, second: str, output: Path, share: float = 0.5, *, overwrit
     if not 0 <= share <= 1:
         raise UsageError("a share lies between 0 and 1", found=share)
     one, other = load_prior(first), load_prior(second)
-    same = ("architecture", "quantity", "scale", "offset", "sigma_data", "guide_error", "modality")
+    mine, theirs = one.denoiser.state_dict(), other.denoiser.state_dict()
+    if {key: value.shape for key, value in mine.items()} != {key: value.shape for key, value in theirs.items()}:
+        raise UsageError("these priors cannot be blended: another network", where=one.card.name, found=other.card.name)
+    same = ("quantity", "scale", "offset", "sigma_data", "guide_error", "modality")
     for name in same:
-        if (mine := getattr(one.card, name)) != (theirs := getattr(other.card, name)):
+        if (found := getattr(other.card, name)) != (expected := getattr(one.card, name)):
             raise UsageError(
-                f"these priors cannot be blended: another {name}", where=one.card.name, found=theirs, expected=mine
+                f"these priors cannot be blended: another {name}", where=one.card.name, found=found, expected=expected
             )
-    theirs = other.denoiser.state_dict()
-    with torch.no_grad():
-        mixed = {key: torch.lerp(mine, theirs[key], share) for key, mine in one.denoiser.state_dict().items()}
+    mixed = {key: torch.lerp(value, theirs[key], share) for key, value in mine.items()}
     other.denoiser.load_state_dict(mixed)
     parts = [{"name": card.name, "sha256": card.sha256} for card in (one.card, other.card)]
     facts = {"blended": parts, "share": share}

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from helpers.command_line import Run
-from helpers.priors import card, random_denoiser
+from helpers.priors import SMALL, card, random_denoiser
 from medrecon.errors import UsageError
+from medrecon.network import EDMDenoiser
 from medrecon.prior import load_prior, save_prior
 from medrecon.training.blend import blend
 
@@ -52,6 +54,10 @@ def test_the_command_and_what_it_refuses(run: Run, two: tuple[str, str], tmp_pat
     save_prior(tmp_path / "three.safetensors", random_denoiser(), card(name="three", scale=2.0))
     answer = run("priors", "blend", two[0], tmp_path / "three.safetensors", "-o", "n.safetensors")
     assert answer.code == 2 and "another scale" in answer.err
+    wider = replace(SMALL, widths=(8, 24))
+    save_prior(tmp_path / "four.safetensors", EDMDenoiser(wider, 0.4), card(architecture=wider.to_dict()))
+    answer = run("priors", "blend", two[0], tmp_path / "four.safetensors", "-o", "n.safetensors")
+    assert answer.code == 2 and "another network" in answer.err
     assert not (tmp_path / "n.safetensors").exists()
     with pytest.raises(UsageError, match="share"):
         blend(*two, tmp_path / "n.safetensors", -0.1)
