@@ -48,6 +48,6 @@ def test_from_a_folder_to_a_prior_and_its_curve(
     monkeypatch.setattr("sys.argv", ["make_training_curve.py", str(output)])
     curve.main()
     table = capfd.readouterr().out.splitlines()
-    assert table[2].startswith("| steps | core-minutes | loss | sigma 0.05 ")
+    assert table[2].startswith("| stage | steps | core-minutes | sigma 0.05 ")
     assert len(table) >= 4 + len(card.training["history"])
     assert (tmp_path / "figures" / "curve.png").stat().st_size > 1000
