@@ -135,17 +135,19 @@ class CompareWidget(Form):
     def _layers_changed(self, event: object = None) -> None:
         if self._arranging:
             return
-        had = self.result.value
+        had, new = self.result.value, getattr(event, "value", None)
         for chooser in (self.result, self.beside, self.third):
             chooser.reset_choices()
-        if had is None:
+        # A result that comes is looked at, unless one is looked at already
+        first = _is_result(new) and not _is_result(had) and getattr(event, "type", "") == "inserted"
+        if had is None or first:
             self._take_newest()
         self._draw_soon()
 
     def _take_newest(self) -> None:
         """Begin with the last result, or else the last volume."""
         volumes = [layer for _, layer in self._volumes() if not is_map(layer)]
-        results = [layer for layer in volumes if layer.metadata.get("role") == "result"]
+        results = [layer for layer in volumes if _is_result(layer)]
         if volumes:
             self.result.value = (results or volumes)[-1]
 
@@ -316,3 +318,7 @@ def _figure(value: float) -> str:
     if 10 <= abs(value) < 1e5:  # four letters and a sign: what a column shows whole
         return f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}"
     return f"{value:.3g}"
+
+
+def _is_result(layer: object) -> bool:
+    return getattr(layer, "metadata", {}).get("role") == "result"
