@@ -9,6 +9,7 @@ their core-minutes add up. The same figures go to stdout as a Markdown table, fo
 from __future__ import annotations
 
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import matplotlib as mpl
@@ -58,21 +59,27 @@ def table(card: PriorCard) -> str:
 
 
 def draw(cards: list[PriorCard]) -> None:
-    """One panel for each prior."""
-    figure, axes = plt.subplots(1, len(cards), figsize=(5.5 * len(cards), 4), squeeze=False, layout="constrained")
+    """One panel for each prior: what each figure gained since the first check, stages one after the other."""
+    figure, axes = plt.subplots(1, len(cards), figsize=(6.5 * len(cards), 4.2), squeeze=False, layout="constrained")
     for ax, card in zip(axes[0], cards, strict=True):
         entries = history(card)
-        minutes = [entry["core_minutes"] for entry in entries]
         for kind, style in STYLES.items():
             for number, level in enumerate(entries[-1].get(kind, {})):
-                values = [entry.get(kind, {}).get(level, float("nan")) for entry in entries]
-                label = f"{level}, {LABELS[kind]}"
-                ax.plot(minutes, values, style, color=f"C{number}", marker=".", label=label)
-        ax.set(xscale="log", xlabel="training, core-minutes", ylabel="denoising PSNR, dB", title=card.name)
+                checked = [entry for entry in entries if level in entry.get(kind, {})]
+                minutes = [entry["core_minutes"] for entry in checked]
+                gains = [entry[kind][level] - checked[0][kind][level] for entry in checked]
+                ax.plot(minutes, gains, style, color=f"C{number}", marker=".", label=f"{level}, {LABELS[kind]}")
+        for before, entry in pairwise(entries):
+            if entry["stage"] != before["stage"]:
+                ax.axvline(before["core_minutes"], color="0.7", linewidth=0.8)
+        ax.set(xlabel="training, core-minutes", ylabel="gain of PSNR since the first check, dB", title=card.name)
         ax.grid(alpha=0.3)
-        ax.legend(fontsize=6, ncols=2)
+    lines = {line.get_label(): line for ax in axes[0] for line in ax.get_lines() if "guide" in str(line.get_label())}
+    axes[0, -1].legend(
+        lines.values(), lines.keys(), fontsize=7, title="noise level", loc="center left", bbox_to_anchor=(1, 0.5)
+    )
     OUTPUT.parent.mkdir(exist_ok=True)
-    figure.savefig(OUTPUT, dpi=130)
+    figure.savefig(OUTPUT, dpi=110)
 
 
 def main() -> None:
