@@ -282,6 +282,18 @@ def add_layers(viewer: Any, layers: list[Layer]) -> None:
     for linked in groups.values():
         if len(linked) > 1:
             viewer.layers.link_layers(linked, LINKED)
+            _unlink_when_one_goes(viewer, linked)
+
+
+def _unlink_when_one_goes(viewer: Any, linked: list[Any]) -> None:
+    """A link in napari, and with it both volumes, lives until it is told to end."""
+
+    def gone(event: Any) -> None:
+        if event.value in linked:
+            viewer.layers.events.removed.disconnect(gone)
+            viewer.layers.unlink_layers(linked, LINKED)
+
+    viewer.layers.events.removed.connect(gone)
 
 
 def _residual(report: StepReport) -> str:

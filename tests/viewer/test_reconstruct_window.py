@@ -311,7 +311,6 @@ def _give_back() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(reason="6 MB of 10 MB a run are not given back; what holds them is not found yet", strict=False)
 def test_twenty_runs_do_not_grow_in_memory(
     make_napari_viewer: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
