@@ -52,6 +52,15 @@ def objects(records: Records) -> str:
     return "\n".join(lines)
 
 
+def validation(records: Records) -> str:
+    """One row per volume and number of views that the prior was accepted by."""
+    lines = ["", "| volume | views | TV | refine | gain |", "|---|---|---|---|---|"]
+    for (name, number), found in by_case(records, "patient", "views").items():
+        tv, refine = found["tv"]["psnr"], found["refine"]["psnr"]
+        lines.append(f"| {name} | {number} | {tv:.2f} | {refine:.2f} | {refine - tv:+.2f} |")
+    return "\n".join(lines)
+
+
 def masks(records: Records) -> str:
     """One table per mask: undersampled MRI against the better of L1-wavelet and total variation."""
     lines = []
@@ -108,6 +117,7 @@ def traces(records: Records) -> str:
 TABLES: dict[str, tuple[Callable[[Records], str], str]] = {
     "tables": (views, "ct-sparse.jsonl"),
     "objects": (objects, "ct-other.jsonl"),
+    "accepted": (validation, "ct-validation.jsonl"),
     "mri": (masks, "mri-head.jsonl"),
     "mri-others": (masks, "mri-left-out.jsonl"),
     "mri-brain": (brain, "mri-brain.jsonl"),
