@@ -19,7 +19,7 @@ from medrecon.engine import reconstruct, sampler_for
 from medrecon.errors import UsageError
 from medrecon.noise import KeyedNoise
 from medrecon.problem import Problem, System
-from medrecon.samplers import Sampler, State
+from medrecon.samplers import Sampler
 from medrecon.samplers.steppers import steppers
 from medrecon.samplers.x0_loop import X0Loop
 from medrecon.schedules import schedules
@@ -118,9 +118,5 @@ def flow_of(sampler: Sampler) -> X0Loop:
     return replace(sampler, eta=0.0, stepper=_ACCURATE if noisy else sampler.stepper)
 
 
-def _end(sampler: X0Loop, system: System) -> Tensor:
-    noise = KeyedNoise(0)
-    state: State = sampler.init(system, noise)
-    while not sampler.done(state):
-        state = sampler.step(system, state, noise)
-    return state.estimate
+def _end(flow: X0Loop, system: System) -> Tensor:
+    return flow.run(system, KeyedNoise(0)).estimate

@@ -11,6 +11,7 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
 from itertools import pairwise
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -141,23 +142,8 @@ class LeanUNet(nn.Module):
         return functional.pixel_shuffle(h, self.config.stem)
 
 
-class Denoiser(nn.Module, ABC):
-    """A network as ``D(x, sigma)`` in its own units: what a prior file holds."""
-
-    @property
-    @abstractmethod
-    def guides(self) -> int:
-        """Number of guide slices."""
-
-    @property
-    @abstractmethod
-    def mapped(self) -> bool:
-        """Whether as many maps follow the guide slices: 1 where those were measured, 0 where they are a guess."""
-
-    @property
-    @abstractmethod
-    def multiple(self) -> int:
-        """Height and width must be multiples of this."""
+class Slicewise:
+    """How slices are taken by what denoises them: one by one, in any part, alike in every step, unless it says so."""
 
     @property
     def groups(self) -> int:
@@ -169,9 +155,28 @@ class Denoiser(nn.Module, ABC):
         """Whether it must see whole slices, and not a part that holds the object."""
         return False
 
-    def at(self, turn: int) -> Denoiser:
-        """The same in another step: a denoiser that divides slices divides them elsewhere."""
+    def at(self, turn: int) -> Self:
+        """The same in another step: what divides slices divides them elsewhere, so that no seam stays."""
         return self
+
+
+class Denoiser(Slicewise, nn.Module, ABC):
+    """A network as ``D(x, sigma)`` in its own units: what a prior file holds."""
+
+    @property
+    def guides(self) -> int:
+        """Number of guide slices."""
+        return 0
+
+    @property
+    def mapped(self) -> bool:
+        """Whether as many maps follow the guide slices: 1 where those were measured, 0 where they are a guess."""
+        return False
+
+    @property
+    @abstractmethod
+    def multiple(self) -> int:
+        """Height and width must be multiples of this."""
 
     @abstractmethod
     def forward(self, x: Tensor, sigma: Tensor, guide: Tensor | None = None) -> Tensor:

@@ -233,16 +233,6 @@ class ParameterisedDenoiser(Denoiser):
         self.stretch, self.shift, self._multiple = stretch, shift, multiple
 
     @property
-    def guides(self) -> int:
-        """None: published networks see the noisy slice alone."""
-        return 0
-
-    @property
-    def mapped(self) -> bool:
-        """No: there is no guide to map."""
-        return False
-
-    @property
     def multiple(self) -> int:
         """Height and width must be multiples of this."""
         return self._multiple

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from math import inf, isfinite
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ from medrecon.errors import CorruptInput, InputError, UsageError
 from medrecon.families import family_of
 from medrecon.families.base import LEAN, Checkpoint
 from medrecon.model_statistics import ModelStatistics
-from medrecon.network import Denoiser, count_parameters
+from medrecon.network import Denoiser, Slicewise, count_parameters
 from medrecon.parameterisation import CalledWithSigma, ParameterisedDenoiser, VarianceExploding
 from medrecon.registry import unknown_name
 from medrecon.schedules import falling
@@ -145,24 +146,10 @@ class PriorCard:
         ]
 
 
-class Prior(ABC):
+class Prior(Slicewise, ABC):
     """A denoiser with the facts a solver must know about it."""
 
     card: PriorCard
-
-    @property
-    def groups(self) -> int:
-        """Number of neighbouring slices that it takes, and returns, as channels."""
-        return 1
-
-    @property
-    def whole(self) -> bool:
-        """Whether it must see whole slices, and not a part that holds the object."""
-        return False
-
-    def at(self, turn: int) -> Prior:
-        """The same in another step: a prior that divides slices divides them elsewhere, so that no seam stays."""
-        return self
 
     @abstractmethod
     def denoise(self, x: Tensor, sigma: float) -> Tensor:
@@ -252,8 +239,8 @@ class NetworkPrior(Prior):
         """Whether the network must see whole slices."""
         return self.denoiser.whole
 
-    def at(self, turn: int) -> NetworkPrior:
-        """See :meth:`Prior.at`."""
+    def at(self, turn: int) -> Self:
+        """See :meth:`Slicewise.at`."""
         moved = self.denoiser.at(turn)
         if moved is self.denoiser:
             return self

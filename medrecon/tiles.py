@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import Self
 
 import numpy as np
 import torch
@@ -110,16 +111,6 @@ class PatchDenoiser(Denoiser):
         self.place = (0, 0)
 
     @property
-    def guides(self) -> int:
-        """None."""
-        return 0
-
-    @property
-    def mapped(self) -> bool:
-        """No."""
-        return False
-
-    @property
     def multiple(self) -> int:
         """Any size will do."""
         return 1
@@ -129,13 +120,13 @@ class PatchDenoiser(Denoiser):
         """Positions are those in whole slices."""
         return True
 
-    def at(self, turn: int) -> PatchDenoiser:
+    def at(self, turn: int) -> Self:
         """The grid of another step."""
         key = np.array([self.seed, turn], dtype=np.uint64)
         row, column = np.random.Generator(np.random.Philox(key=key)).integers(self.size, size=2)
         return self.with_grid(int(row), int(column))
 
-    def with_grid(self, row: int, column: int) -> PatchDenoiser:
+    def with_grid(self, row: int, column: int) -> Self:
         """The grid whose first patch begins at this row and column of the border, both below the size of a patch."""
         moved = copy.copy(self)
         moved.place = (row, column)

@@ -77,6 +77,13 @@ class Sampler(ABC):
         """Whether the run has ended."""
         return state.step >= self.total_steps
 
+    def run(self, system: System, noise: KeyedNoise) -> State:
+        """The state after the last step, without the engine's checks, reports and checkpoints."""
+        state = self.init(system, noise)
+        while not self.done(state):
+            state = self.step(system, state, noise)
+        return state
+
     def evaluations(self) -> int:
         """Network evaluations per slice of one run."""
         return self.total_steps if self.needs_prior else 0

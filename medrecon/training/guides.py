@@ -117,11 +117,9 @@ def sparse_view_ct(truth: Volume, rng: np.random.Generator, views: int | None = 
     problem = Problem(CTOperator(geometry), data, grid, quantity="1/mm", noise_model=noise, lower_bound=0.0)
     weight = _drawn(rng, (0.5, 6.0))  # the automatic one is 2
     method = TV() if rng.random() < _AUTOMATIC else TV(weight=weight, iterations=int(rng.integers(4, 11)) * 10)
-    system, keyed = problem.system(), KeyedNoise(0)
-    state = method.init(system, keyed)
-    while not method.done(state):
-        state = method.step(system, state, keyed)
-    return problem, Volume(system.to_quantity(state.estimate).contiguous().numpy(), grid, "1/mm")
+    system = problem.system()
+    found = system.to_quantity(method.run(system, KeyedNoise(0)).estimate)
+    return problem, Volume(found.contiguous().numpy(), grid, "1/mm")
 
 
 def _drawn(rng: np.random.Generator, ends: tuple[float, float]) -> float:

@@ -46,11 +46,8 @@ def undersampled_mri(truth: Volume, rng: np.random.Generator, views: int | None 
     method: TV | CGSense = CGSense()
     if rng.random() < _TOTAL_VARIATION:
         method = TV() if rng.random() < _AUTOMATIC else TV(weight=weight, iterations=iterations)
-    system, keyed = problem.system(), KeyedNoise(0)
-    state = method.init(system, keyed)
-    while not method.done(state):
-        state = method.step(system, state, keyed)
-    found = system.to_quantity(state.estimate).contiguous().to(torch.float32).numpy()
+    system = problem.system()
+    found = system.to_quantity(method.run(system, KeyedNoise(0)).estimate).contiguous().to(torch.float32).numpy()
     return problem, truth.with_array(found)
 
 

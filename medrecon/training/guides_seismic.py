@@ -42,11 +42,9 @@ def missing_traces(truth: Volume, rng: np.random.Generator, views: int | None = 
     problem = seismic_problem(Traces(data, reasons, *plain_axes(rows, columns), quantity=truth.quantity))
     linear = rng.random() < _LINEAR
     method = Linear() if linear else Pocs(iterations=_ITERATIONS, window=(min(rows, 32), min(samples, 64), 32))
-    system, keyed = problem.system(), KeyedNoise(0)
-    state = method.init(system, keyed)
-    while not method.done(state):
-        state = method.step(system, state, keyed)
-    return problem, truth.with_array(system.to_quantity(state.estimate).contiguous().numpy())
+    system = problem.system()
+    found = system.to_quantity(method.run(system, KeyedNoise(0)).estimate)
+    return problem, truth.with_array(found.contiguous().numpy())
 
 
 def random_holes(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:

@@ -78,10 +78,8 @@ def ours(method: str, prior: NetworkPrior | None) -> Predict:
 
 def _complex_volume(problem: Problem) -> np.ndarray:
     """``(y, x)``: what L1-wavelet finds before its modulus is taken: phase that varies faster than the maps', too."""
-    method, system, noise = samplers.get("l1-wavelet")(), problem.system(), KeyedNoise(0)
-    state = method.init(system, noise)
-    while not method.done(state):
-        state = method.step(system, state, noise)
+    system = problem.system()
+    state = samplers.get("l1-wavelet")().run(system, KeyedNoise(0))
     return torch.view_as_complex(state.tensors["x"])[0].numpy() * system.scale
 
 
