@@ -12,6 +12,8 @@ WINDOW_VENV ?= .venv-window
 pip = $(1)/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 # Optional: an index with the wheel of torch that you want, e.g. PyTorch's CPU or CUDA index.
 TORCH_INDEX ?=
+# What `make demo` demonstrates: DEMO="ct mri seismic" is all of it, in ten minutes.
+DEMO ?= ct
 DEMO_OUT ?= demo-output
 # Tests are spread over as many processes as there are cores, with one thread each.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 NUMBA_NUM_THREADS=1
@@ -24,7 +26,7 @@ SCREEN := xvfb xauth libgl1 libegl1 libopengl0 libgl1-mesa-dri libglx-mesa0 libx
 	figures clean
 
 help:
-	@echo "make demo       simulate, reconstruct and judge a bundled scan; results in $(DEMO_OUT)/"
+	@echo "make demo       simulate, reconstruct and judge a chest in CT; results in $(DEMO_OUT)/ (DEMO=\"ct mri seismic\": all)"
 	@echo "make test       the fast tests"
 	@echo "make test-slow  the tests marked slow"
 	@echo "make test-window  the tests of the viewer in a real window (installs napari and Qt; takes a screen, or Xvfb)"
@@ -69,7 +71,7 @@ screen:
 
 # --- what people run ---------------------------------------------------------------------------------------
 demo: $(VENV)/.package
-	$(BIN)/medrecon demo all --output $(DEMO_OUT) --overwrite
+	@set -e; for kind in $(DEMO); do $(BIN)/medrecon demo $$kind --output $(DEMO_OUT)/$$kind --overwrite; done
 
 test: $(VENV)/.tools
 	$(ONE_THREAD) $(BIN)/python -m pytest -n auto -m "not slow and not cuda" $(PYTEST_ARGS)
