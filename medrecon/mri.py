@@ -23,6 +23,7 @@ from medrecon.problem import Problem
 from medrecon.scans import cut_grid, problem_builders, slice_cutters
 
 MAP_METHODS = ("auto", "espirit", "low-resolution")
+PHASES = ("centre", "wavelet", "auto")
 _CALIBRATION = 24  # samples along each axis that maps are made from, at most
 _LEAST_FOR_ESPIRIT = 10
 _BRIGHT = 0.99  # share of the voxels that are darker than 1 in internal units
@@ -122,6 +123,7 @@ def mri_problem(
     map_method: str = "auto",
     sets: int = 1,
     coils: int = 0,
+    phase: str = "centre",
     nonnegative: bool = True,
 ) -> Problem:
     """The problem that measured k-space poses: a real volume, its phase in the coil maps.
@@ -137,6 +139,10 @@ def mri_problem(
         See `coil_maps`. The second set serves methods that reconstruct complex volumes.
     coils
         Virtual coils to compress to; 0 keeps all.
+    phase
+        Whose phase the real volume is given: that of the ``"centre"`` of k-space, which is smooth; that of an
+        L1-``"wavelet"`` volume, for objects whose phase has detail; or (``"auto"``) the latter where its imaginary part
+        helps to predict samples that were left out, which measured data show and simple simulations do not.
     nonnegative
         The volume is a magnitude. False where the phase changes sign within a few voxels.
 
@@ -144,7 +150,13 @@ def mri_problem(
     ------
     InputError
         Another grid; data that do not fit together.
+    UsageError
+        Unknown ``map_method`` or ``phase``; the phase of a volume asked for with two sets of maps.
     """
+    if phase not in PHASES:
+        raise UsageError("unknown phase of the volume", found=phase, expected=", ".join(PHASES))
+    if phase != "centre" and sets != 1:
+        raise UsageError("the phase of a volume goes with one set of maps", found=f"phase={phase}, sets={sets}")
     if grid is not None and not grid.almost_equal(kspace.volume_geometry):
         raise InputError(
             "k-space is reconstructed on the grid that it was measured on",
@@ -157,6 +169,18 @@ def mri_problem(
         maps = _given_maps(kspace, found)
     if maps is None:
         maps = coil_maps(found, method=map_method, sets=sets)
+    notes = []
+    if phase != "centre":
+        smooth = _posed(kspace, found, maps[:1], prior=None, nonnegative=nonnegative, notes=())
+        maps, note = _with_detail(smooth, maps[:1], phase)
+        notes = [note] if note else []
+    return _posed(kspace, found, maps, prior=prior, nonnegative=nonnegative, notes=tuple(notes))
+
+
+def _posed(
+    kspace: KSpace, found: Measurement, maps: Tensor, *, prior: Prior | None, nonnegative: bool, notes: tuple[str, ...]
+) -> Problem:
+    """The problem with these maps."""
     full = _operator(found, maps)
     first = full if len(maps) == 1 else _operator(found, maps[:1])
     y = full.samples_of(found.data)
@@ -172,7 +196,21 @@ def mri_problem(
         noise_model=GaussianNoise(found.level) if found.level > 0 else None,
         lower_bound=0.0 if nonnegative else None,
         unit=unit,
+        notes=notes,
     )
+
+
+def _with_detail(smooth: Problem, maps: Tensor, phase: str) -> tuple[Tensor, str]:
+    """Maps with the phase of the L1-wavelet volume where that is asked for or, under ``auto``, shows; and why."""
+    from medrecon.mri_phase import complex_volume, imaginary_errors, imaginary_part_predicts, with_phase_of
+
+    why = "as asked"
+    if phase == "auto":
+        errors = imaginary_errors(smooth)
+        if errors is None or not imaginary_part_predicts(errors):
+            return maps, ""
+        why = f"with it held-out samples are predicted with an error of {errors[1]:.3g}, without of {errors[0]:.3g}"
+    return with_phase_of(maps, complex_volume(smooth)), f"phase with detail, of an L1-wavelet volume: {why}"
 
 
 @slice_cutters.register("mri")

@@ -63,6 +63,8 @@ class Problem:
     """Data to use: 1 or 0, broadcastable to ``y``; held-out tests set some to 0."""
     unit: float = 1.0
     """A bright value of the volume, for data whose scale means nothing (MR): what counts as 1 inside."""
+    notes: tuple[str, ...] = ()
+    """What was decided on the way from the file to here, in words."""
 
     def __post_init__(self) -> None:
         self.op.range.check(self.y, "measured data")

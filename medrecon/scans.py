@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from medrecon.physics.mri.masks import real_acceleration
 from medrecon.physics.noise import noise_from_dict
 from medrecon.prior import NetworkPrior, Prior, bundled_priors, load_prior, read_card
 from medrecon.problem import Problem
-from medrecon.registry import Registry
+from medrecon.registry import Registry, unknown_name
 
 problem_builders: Registry[Callable[..., Problem]] = Registry("modality")
 slice_cutters: Registry[Callable[..., Any]] = Registry("modality")
@@ -28,7 +29,7 @@ _MODALITIES = ("medrecon.mri", "medrecon.seismic")  # modules that register one,
 
 
 def problem_from_scan(
-    scan: Scan | KSpace | Traces, *, prior: Prior | None = None, grid: Geometry | None = None
+    scan: Scan | KSpace | Traces, *, prior: Prior | None = None, grid: Geometry | None = None, **settings: object
 ) -> Problem:
     """The problem that a scan poses.
 
@@ -36,16 +37,23 @@ def problem_from_scan(
     ----------
     grid
         Where to reconstruct; by default the grid that the scan names.
+    settings
+        Those of the modality: `medrecon.mri.mri_problem` has some.
 
     Raises
     ------
     UsageError
-        A modality that nothing handles.
+        A modality that nothing handles; settings that it does not have.
     InputError
         Data, geometry and grid do not fit together.
     """
     _load_modalities()
-    return problem_builders.get(scan.modality)(scan, prior=prior, grid=grid or scan.volume_geometry)
+    build = problem_builders.get(scan.modality)
+    known = [name for name in signature(build).parameters if name not in ("scan", "kspace", "traces", "prior", "grid")]
+    for name in settings:
+        if name not in known:
+            raise unknown_name(f"setting of {scan.modality} data:", name, known)
+    return build(scan, prior=prior, grid=grid or scan.volume_geometry, **settings)
 
 
 def _load_modalities() -> None:

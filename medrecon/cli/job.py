@@ -117,8 +117,11 @@ class Job:
             shape = (scan.volume_geometry.shape[0], shape[1], shape[2])
         return grid_of(scan, shape, voxel), source_orientation(scan)
 
-    def prepared(self) -> Prepared:
-        """Everything that the run needs. Raises InputError or UsageError where it does not fit together."""
+    def prepared(self, *, for_plan: bool = False) -> Prepared:
+        """Everything that the run needs; for a plan nothing that takes long: MR phase as the centre of k-space has it.
+
+        Raises InputError or UsageError where it does not fit together.
+        """
         from medrecon.data import Traces
         from medrecon.data.formats import content_for
         from medrecon.data.reading import naming
@@ -144,7 +147,12 @@ class Job:
             if self.preview is not None:
                 raise UsageError("a previewed slice is a volume", where=self.output.name, expected=".nii.gz or .h5")
         with naming(self.data.name):
-            problem = problem_from_scan(scan, prior=prior, grid=grid)
+            said = options.kspace_settings(config.kspace, scan.modality)
+            if said and (for_plan or _is_complex(config.method)):
+                said["phase"] = "centre"
+            problem = problem_from_scan(scan, prior=prior, grid=grid, **said)
+        for note in problem.notes:
+            console.remark(note)
         if device != "cpu":
             problem = replace(problem, y=problem.y.to(device))
         return Prepared(scan, problem, prior, settings, quantity, orientation)
@@ -261,8 +269,8 @@ class Job:
         }
         if self.config.correct or self.config.views:
             data |= {"corrections": self.config.correct or [], "views": self.config.views}
-        if scan.meta.get("notes"):
-            data["notes"] = scan.meta["notes"]
+        if notes := [*scan.meta.get("notes", ()), *ready.problem.notes]:
+            data["notes"] = notes
         return describe_run(
             inputs=[self.data],
             weights=running.prior_file(prior, self.config.prior),
@@ -325,6 +333,13 @@ class Job:
 
         known = ready.problem.noise_model is not None
         return warnings_of(ready.scan, float(str(result.assessment["discrepancy"])), noise_known=known)
+
+
+def _is_complex(method: str | None) -> bool:
+    """Whether a method finds phase itself: those of MRI alone do."""
+    from medrecon.samplers import samplers
+
+    return method not in (None, "auto") and samplers.entry(str(method)).meta.get("modality") == "mri"
 
 
 def _frame(scan: Scan | KSpace | Traces, preview: int | None) -> Survey | None:

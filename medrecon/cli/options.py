@@ -29,6 +29,15 @@ Traces = Annotated[
         "nan, sparse, memory=MIB; may be repeated.",
     ),
 ]
+Kspace = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--kspace",
+        metavar="KEY=VALUE",
+        help="MRI: phase=centre|wavelet|auto, map_method=espirit|low-resolution|auto, coils=N (virtual ones), "
+        "nonnegative; may be repeated.",
+    ),
+]
 Output = Annotated[
     Path, typer.Option("--output", "-o", help="File to write; its suffix picks the format (none: a DICOM folder).")
 ]
@@ -112,6 +121,23 @@ def trace_options(pairs: list[str] | None, kind: str) -> ReadOptions | None:
     return ReadOptions.of(said)
 
 
+def kspace_settings(pairs: list[str] | None, modality: str) -> dict[str, object]:
+    """What --kspace says, for `medrecon.mri.mri_problem`. Raises UsageError where the data are not of MRI."""
+    if modality != "mri":
+        if pairs:
+            raise UsageError("--kspace is for MRI", found=f"data of {modality}")
+        return {}
+    said = {key: _boolean(value) for key, value in settings_of(pairs, "--kspace").items()}
+    kinds = {"phase": str, "map_method": str, "coils": int, "nonnegative": bool}
+    for key, value in said.items():
+        if key not in kinds:
+            raise unknown_name("--kspace setting:", key, list(kinds))
+        if not isinstance(value, kinds[key]) or (isinstance(value, bool) and kinds[key] is int):
+            words = {str: "a name", int: "a whole number", bool: "yes or no"}
+            raise UsageError(f"--kspace {key} has the wrong type", found=repr(value), expected=words[kinds[key]])
+    return {"phase": "auto"} | said
+
+
 def _boolean(value: object) -> object:
     return {"yes": True, "no": False}.get(value, value) if isinstance(value, str) else value
 
@@ -159,6 +185,7 @@ class RunConfig:
     correct: list[str] | None = None
     trust: str | None = None
     traces: list[str] | None = None
+    kspace: list[str] | None = None
     tile: int | None = None
     settings: dict[str, object] | None = None
 
@@ -209,6 +236,7 @@ def read_config(path: Path) -> RunConfig:
 
 _KINDS: dict[str, type | tuple[type, ...]] = {
     "steps": int, "samples": int, "seed": int, "tile": int, "settings": dict, "correct": list, "traces": list,
+    "kspace": list,
 }  # fmt: skip
 
 

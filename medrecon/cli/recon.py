@@ -55,6 +55,7 @@ def recon(
         str | None, typer.Option("--views", metavar="START:STOP:STEP", help="CT: take these views only, as 0::8.")
     ] = None,
     traces: options.Traces = None,
+    kspace: options.Kspace = None,
     trust: Annotated[
         str | None, typer.Option("--trust", help="Judge the result: none, basic, or full (two more runs). [basic]")
     ] = None,
@@ -78,7 +79,7 @@ def recon(
     said = options.RunConfig(
         method=method, prior=prior, steps=steps, samples=samples, seed=seed, device=device, quantity=quantity,
         like=like, voxel=voxel, shape=shape, report=report, views=views, correct=correct or None, trust=trust,
-        traces=traces or None, tile=tile,
+        traces=traces or None, kspace=kspace or None, tile=tile,
         settings=options.settings_of(settings),
     )  # fmt: skip
     settled = options.resolved(said, config)
@@ -126,7 +127,7 @@ def _show_plan(job: Job, as_json: bool) -> None:
     from medrecon.planning import plan
     from medrecon.scans import measured_in_words
 
-    ready = job.prepared()
+    ready = job.prepared(for_plan=True)
     problem = ready.problem
     estimate = plan(problem, job.config.method or "auto", ready.settings, samples=job.config.samples or 1)
     values = {

@@ -98,12 +98,12 @@ class Corpus:
         """Runs of neighbouring slices of one volume, 8 to 32 long, as numbers of slices."""
         return self.runs(8)
 
-    def runs(self, least: int) -> list[np.ndarray]:
-        """Runs of neighbouring slices of one volume, ``least`` to 32 long, as numbers of slices."""
+    def runs(self, least: int, most: int = 32) -> list[np.ndarray]:
+        """Runs of neighbouring slices of one volume, ``least`` to ``most`` long, as numbers of slices."""
         found = []
         breaks = np.flatnonzero((np.diff(self.index[:, 0]) != 0) | (np.diff(self.index[:, 1]) != 1)) + 1
         for run in np.split(np.arange(len(self.index)), breaks):
-            pieces = [run[first : first + 32] for first in range(0, len(run), 32)]
+            pieces = [run[first : first + most] for first in range(0, len(run), most)]
             found += [piece for piece in pieces if len(piece) >= least]
         return found
 

@@ -48,6 +48,7 @@ class PairSettings:
     count: int = 500
     seed: int = 0
     frame: int = 128  # pixels; larger slices are reduced to it, smaller ones may be enlarged up to it
+    slices: int = 32  # of a pair, at most
     enlarged: float = 0.35  # share of pairs that are
     largest_zoom: float = 2.6
     sharpen: float = 0.6
@@ -76,7 +77,7 @@ _MAKERS = {  # modules that register one, beside this one
     "mri": "medrecon.training.guides_mri",
     "seismic": "medrecon.training.guides_seismic",
 }
-_LEAST = 8  # neighbouring slices of a pair
+_LEAST, _MOST = 8, 32  # neighbouring slices of a pair
 
 
 def guide_maker(modality: str) -> Entry[GuideMaker]:
@@ -166,7 +167,7 @@ def make_pair(corpus: Corpus, settings: PairSettings, number: int) -> np.ndarray
     """
     maker = guide_maker(settings.modality)
     windows = bool(maker.meta.get("windows"))
-    chunks = usable_runs(corpus, settings.modality)
+    chunks = usable_runs(corpus, settings.modality, settings.slices)
     if not chunks:
         raise InputError(
             "no volume has enough neighbouring slices for a guide", expected="8 slices or more that show an object",
@@ -199,9 +200,9 @@ def make_pair(corpus: Corpus, settings: PairSettings, number: int) -> np.ndarray
     return np.stack([truth, *inverse])
 
 
-def usable_runs(corpus: Corpus, modality: str) -> list[np.ndarray]:
-    """Runs of neighbouring slices that are long enough for the modality's maker of guides."""
-    return corpus.runs(int(guide_maker(modality).meta.get("least", _LEAST)))  # type: ignore[call-overload]
+def usable_runs(corpus: Corpus, modality: str, slices: int = _MOST) -> list[np.ndarray]:
+    """Runs of up to ``slices`` neighbouring slices that are long enough for the modality's maker of guides."""
+    return corpus.runs(int(guide_maker(modality).meta.get("least", _LEAST)), slices)  # type: ignore[call-overload]
 
 
 def _windows_in(corpus: Corpus, run: np.ndarray, frame: int) -> int:
@@ -252,8 +253,10 @@ class PairFolder:
         self._open: dict[int, np.ndarray] = {}
         # Neither the number of pairs wanted nor the place of the prior changes what a pair is
         recipe = asdict(replace(settings, count=0, prior=""))
-        if not settings.mapped:  # pairs from before there were maps stay valid
+        if not settings.mapped:  # pairs from before there were such settings stay valid
             del recipe["mapped"]
+        if settings.slices == _MOST:
+            del recipe["slices"]
         facts = [_FORMAT, recipe, corpus.key]
         self._key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
         folder.mkdir(parents=True, exist_ok=True)

@@ -328,8 +328,9 @@ def _with_budget(settings: TrainingSettings) -> TrainingSettings:
 def _recipe(settings: TrainingSettings, init: str | None, start: NetworkPrior | None) -> PairSettings:
     """How pairs are made. Raises UsageError where guides are to be refined and there is no prior that can."""
     recipe = PairSettings(
-        settings.modality, settings.pairs, settings.seed, frame=settings.frame, mapped=settings.mapped
-    )
+        settings.modality, settings.pairs, settings.seed, frame=settings.frame, slices=settings.pair_slices,
+        mapped=settings.mapped,
+    )  # fmt: skip
     if not settings.refined:
         return recipe
     if init is None or start is None or not start.guides:

@@ -80,7 +80,9 @@ class TrainingSettings:
         The network is also shown where these slices were measured. By default where the data are voxels of the volume
         itself: in seismic data.
     pairs
-        How many classical volumes to make, of up to 32 slices each.
+        How many classical volumes to make.
+    pair_slices
+        How many neighbouring slices each of them has, at most; many short ones show more scans in the same time.
     pairs_in_background
         Make them in a process of their own while the training runs, instead of before it. What the network sees then
         depends on the speed of both, so that two runs differ.
@@ -133,6 +135,7 @@ class TrainingSettings:
     guides: int = 3
     mapped: bool = None  # type: ignore[assignment]  # that of the modality
     pairs: int = 500
+    pair_slices: int = 32
     pairs_in_background: bool = True
     frame: int = 128
     refined: int = 0
@@ -174,6 +177,8 @@ class TrainingSettings:
                 object.__setattr__(self, name, value)
         if self.frame < 16:
             raise UsageError("the frame of guides is too small", found=self.frame, expected="16 pixels or more")
+        if self.pair_slices < 8:
+            raise UsageError("a pair has too few slices", found=self.pair_slices, expected="8 or more")
         if self.steps is not None and self.minutes is not None:
             raise UsageError("give the budget in steps or in minutes, not both", found=(self.steps, self.minutes))
         if (self.steps or 0) < 0 or not (self.minutes is None or self.minutes > 0):

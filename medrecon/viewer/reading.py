@@ -35,7 +35,8 @@ def _is_ours(path: Path) -> bool:
     from medrecon.data.provenance import read_sidecar
 
     try:
-        return sniff(path) not in _SHARED or read_sidecar(path) is not None
+        # What this package wrote is its own even where it is damaged: its error is the one to show
+        return read_sidecar(path) is not None or sniff(path) not in _SHARED
     except InputError:
         return False
 

@@ -96,6 +96,10 @@ class ReconstructWidget(Form):
             choices=lambda _: [("the one for the modality", ""), *((name, name) for name in self._known.priors)],
             tooltip="See `medrecon priors`.",
         )
+        self.own_prior = FileEdit(
+            label="own prior", mode="r", filter="*.safetensors", nullable=True,
+            tooltip="A file, in place of the one above.",
+        )  # fmt: skip
         self.steps = SpinBox(label="steps", min=0, max=100_000, tooltip="0: as the method has it.")
         self.samples = SpinBox(label="samples", value=1, min=1, max=1000, tooltip="Their mean and their spread.")
         self.device = ComboBox(label="device", choices=lambda _: self._known.devices)
@@ -111,8 +115,9 @@ class ReconstructWidget(Form):
         self.log = QPlainTextEdit()
         super().__init__(
             [
-                self.file, self.method, self.prior, (self.steps, self.samples), self.device, (self.slice, self.preview),
-                self.start, (self.pause, self.cancel), self.progress, self.state, (self.command, self.copy),
+                self.file, self.method, self.prior, self.own_prior, (self.steps, self.samples), self.device,
+                (self.slice, self.preview), self.start, (self.pause, self.cancel), self.progress, self.state,
+                (self.command, self.copy),
             ],
             below=self.log,
         )  # fmt: skip
@@ -120,7 +125,7 @@ class ReconstructWidget(Form):
         self.state.setWordWrap(True)
         self.log.setReadOnly(True)
         self.log.setMaximumBlockCount(_LINES)
-        for widget in (self.file, self.method, self.prior, self.steps, self.samples, self.device):
+        for widget in (self.file, self.method, self.prior, self.own_prior, self.steps, self.samples, self.device):
             widget.changed.connect(self._show_command)
         self.preview.changed.connect(lambda: self.begin(preview=self.slice.value))
         self.start.changed.connect(lambda: self.begin())
@@ -153,7 +158,7 @@ class ReconstructWidget(Form):
         return Request(
             file=Path(self.file.value),
             method=str(self.method.value),
-            prior=str(self.prior.value or ""),
+            prior=str(self.own_prior.value or self.prior.value or ""),
             steps=int(self.steps.value),
             samples=int(self.samples.value),
             device=str(self.device.value),

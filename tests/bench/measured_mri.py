@@ -33,6 +33,7 @@ from medrecon.data.kspace import KSpace
 from medrecon.engine import reconstruct
 from medrecon.metrics import compare_volumes
 from medrecon.mri import coil_maps, measurement_of, mri_problem
+from medrecon.mri_phase import complex_volume, imaginary_errors, imaginary_part_predicts, with_phase_of
 from medrecon.noise import KeyedNoise
 from medrecon.physics.mri.fourier import centred_fft
 from medrecon.physics.mri.masks import calibration_widths, make_mask, real_acceleration
@@ -66,6 +67,11 @@ def ours(method: str, prior: NetworkPrior | None) -> Predict:
     def predict(kspace: KSpace, _: float) -> tuple[np.ndarray, np.ndarray]:
         maps = coil_maps(measurement_of(kspace))
         problem, start = mri_problem(kspace, maps=maps), None
+        # As `recon` has it; nothing of this sees a hidden sample
+        errors = imaginary_errors(problem) if method in ("tv", "pnp", "refine") else None
+        if errors is not None and imaginary_part_predicts(errors):
+            maps = with_phase_of(maps, complex_volume(problem))
+            problem = mri_problem(kspace, maps=maps)
         if prior is not None and method in ("refine", "pnp"):
             start, problem = reconstruct(problem, "tv").volume, replace(problem, prior=prior)
         if method == "l1-wavelet":

@@ -100,3 +100,25 @@ def test_a_label_map_becomes_a_volume_and_an_old_file_stays(run: Run) -> None:
     assert run(*command).code == 2
     assert Path("painted.nii.gz").read_bytes() == old
     assert run(*command, "--overwrite").code == 0
+
+
+def test_kspace_settings_reach_the_problem(run: Run, kspace: Path) -> None:
+    for name, said in (("a", []), ("b", ["--kspace", "phase=wavelet", "--kspace", "coils=3"])):
+        answer = run("recon", kspace, "-o", f"{name}.nii.gz", "--method", "tv", "--steps", 2, *said)
+        assert answer.code == 0, answer.err
+    record = json.loads(Path("b.json").read_text())
+    assert "L1-wavelet" in record["data"]["notes"][0]
+    assert "notes" not in json.loads(Path("a.json").read_text())["data"]
+    assert not np.array_equal(read_volume("a.nii.gz").array, read_volume("b.nii.gz").array)
+    assert run("rerun", "b.json").code == 0
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [("fase=auto", "phase"), ("phase=fast", "unknown phase"), ("coils=two", "a whole number"), ("coils", "key=value")],
+)
+def test_bad_kspace_settings_are_named(run: Run, kspace: Path, said: str, words: str) -> None:
+    answer = run("recon", kspace, "-o", "out.nii.gz", "--method", "tv", "--kspace", said)
+    assert answer.code == 2
+    assert words in answer.err
+    assert not Path("out.nii.gz").exists()

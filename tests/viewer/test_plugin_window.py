@@ -198,6 +198,7 @@ def test_bad_files_dropped_on_the_window_give_a_message(
         assert texts.get(file.name), file.name
     assert "letter.sgy: unknown sample format" in texts["letter.sgy"]  # as the command line says it
     assert "damaged.nii.gz" in texts["damaged.nii.gz"]
+    assert "short.h5: " in texts["short.h5"]
     assert len(viewer.layers) == 0
     viewer.add_image(np.zeros((2, 4, 4)))  # the window lives
     for name in ("last_type", "last_value", "last_traceback", "last_exc"):  # Python keeps the last error as well

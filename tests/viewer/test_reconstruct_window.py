@@ -194,7 +194,7 @@ def _still(count: Callable[[], int], seconds: float = 0.5) -> bool:
 
 
 def test_the_command_line_says_all_choices_and_can_be_copied(
-    make_napari_viewer: Callable[..., Any], chest: list
+    make_napari_viewer: Callable[..., Any], chest: list, tmp_path: Path
 ) -> None:
     from qtpy.QtWidgets import QApplication
 
@@ -205,6 +205,10 @@ def test_the_command_line_says_all_choices_and_can_be_copied(
     assert "--method refine --steps 7 --samples 3 --device cpu" in widget.command.value
     widget.copy.changed.emit(True)
     assert QApplication.clipboard().text() == widget.command.value
+    widget.own_prior.value = tmp_path / "mine.safetensors"
+    assert f"--prior {tmp_path / 'mine.safetensors'} --steps 7" in widget.command.value
+    widget.own_prior.value = None
+    assert "--prior" not in widget.command.value
     widget.method.value, widget.samples.value, widget.steps.value = "tv", 1, 5
     widget.begin(preview=2)
     assert widget.command.value.endswith("--device cpu --preview-slice 2")
