@@ -142,7 +142,7 @@ class Transaction:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for temporary, _ in self._staged:
-            _remove(temporary)
+            remove(temporary)
         self._staged = []
 
 
@@ -202,10 +202,11 @@ def _replace(temporary: Path, target: Path) -> None:
     aside = _temporary_name(target)
     target.replace(aside)
     temporary.replace(target)
-    _remove(aside)
+    remove(aside)
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Remove a file, or a folder with all that is in it; nothing where neither stands."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -255,7 +256,7 @@ def _remove_abandoned(temporary: Path) -> None:
                 continue
             gone = match["host"] == _host() and not _runs(int(match["process"]))
             if gone or time.time() - entry.stat(follow_symlinks=False).st_mtime > _ABANDONED_SECONDS:
-                _remove(Path(entry.path))
+                remove(Path(entry.path))
 
 
 def _runs(process: int) -> bool:

@@ -184,7 +184,8 @@ class Job:
     def execute(self, *, resume: bool = False) -> dict[str, object]:
         """Reconstruct and write everything; returns the summary of the run."""
         from medrecon.data import Traces, write
-        from medrecon.data.atomic import write_bytes
+        from medrecon.data.atomic import remove, write_bytes
+        from medrecon.data.provenance import sidecar_path
         from medrecon.report import write_report
 
         config, beside = self.config, Beside(self.output)
@@ -215,7 +216,7 @@ class Job:
                 volumes.pop(name)
             console.remark("the maps of the assessment are left out: in DICOM they need highdicom")
         beside_it = {name: files[name].name for name in volumes if name != "result"}
-        belongs = options.source_of(self.config.like, self.keep_identifiers)
+        belongs, earlier = options.source_of(self.config.like, self.keep_identifiers), beside.of_earlier_run()
         written = {}
         picture = None if config.report is None else self._picture(ready, result)
         if picture is not None:
@@ -228,6 +229,10 @@ class Job:
             shown = self.as_written(name, volume, ready, method or "")
             write(files[name], shown, overwrite=self.overwrite, provenance=about, about=belongs)
             written[name] = str(files[name])
+        for path in earlier:  # that this run has no successor of: it would be taken for a part of the new result
+            if path.name not in beside_it.values():
+                remove(sidecar_path(path))
+                remove(path)
         if config.report is not None:
             data = stored_report(self.output, self.truth)
             written["report"] = str(write_report(config.report, data, overwrite=self.overwrite))

@@ -46,6 +46,13 @@ class Beside:
         """The report, where no other name is given."""
         return self.output.with_name(f"{self._split[0]}.html")
 
+    def of_earlier_run(self) -> list[Path]:
+        """What the record of an earlier output of this name says to stand beside it."""
+        from medrecon.data.provenance import read_sidecar
+
+        named = _mapping((read_sidecar(self.output) or {}).get("beside"))
+        return [self.output.with_name(Path(str(name)).name) for name in named.values()]
+
     @property
     def checkpoint(self) -> Path:
         """The state of an unfinished run."""

@@ -61,6 +61,32 @@ def validation(records: Records) -> str:
     return "\n".join(lines)
 
 
+def seeds(records: Records) -> str:
+    """One row per number of views: the gain over total variation for each noise, and how much it varies with that."""
+    cases = by_case(records, "views", "patient", "seed")
+    numbers = sorted({r["seed"] for r in records})
+    lines = ["", f"| views | patients | {' | '.join(f'gain, noise {n}' for n in numbers)} | spread over noise |"]
+    lines += [f"|---|---|{'---|' * (len(numbers) + 1)}"]
+    for views in sorted({r["views"] for r in records}):
+        patients = dict.fromkeys(name for number, name, _ in cases if number == views)
+        gains = np.array([
+            [found["refine"]["psnr"] - found["tv"]["psnr"] for n in numbers for found in [cases[views, name, n]]]
+            for name in patients
+        ])  # fmt: skip
+        cells = [f"{gain:+.2f}" for gain in gains.mean(axis=0)]
+        lines += [f"| {views} | {len(patients)} | {' | '.join(cells)} | {gains.std(axis=1, ddof=1).mean():.2f} |"]
+    return "\n".join(lines)
+
+
+def automatic(records: Records) -> str:
+    """One row per patient: total variation, and what ``auto`` answered with."""
+    lines = ["", "| patient | views | TV | auto | gain | chosen |", "|---|---|---|---|---|---|"]
+    for (name, views), found in by_case(records, "patient", "views").items():
+        tv, auto = found["tv"]["psnr"], found["auto"]["psnr"]
+        lines.append(f"| {name} | {views} | {tv:.2f} | {auto:.2f} | {auto - tv:+.2f} | {found['auto']['chosen']} |")
+    return "\n".join(lines)
+
+
 def masks(records: Records) -> str:
     """One table per mask: undersampled MRI against the better of L1-wavelet and total variation."""
     lines = []
@@ -117,6 +143,8 @@ def traces(records: Records) -> str:
 TABLES: dict[str, tuple[Callable[[Records], str], str]] = {
     "tables": (views, "ct-sparse.jsonl"),
     "objects": (objects, "ct-other.jsonl"),
+    "seeds": (seeds, "ct-seeds.jsonl"),
+    "automatic": (automatic, "ct-auto.jsonl"),
     "accepted": (validation, "ct-validation.jsonl"),
     "mri": (masks, "mri-head.jsonl"),
     "mri-others": (masks, "mri-left-out.jsonl"),

@@ -137,6 +137,17 @@ def test_samples_give_a_spread_and_diffusion_a_baseline(run: Run, scan: Path, ti
 
 
 # --- recon: the grid -------------------------------------------------------------------------------------------
+def test_what_belonged_to_a_replaced_result_goes_with_it(run: Run, scan: Path, tiny_prior: Path) -> None:
+    words = ("recon", scan, "-o", "out.nii.gz", "--method", "pnp", "--prior", tiny_prior, "--steps", 2)
+    assert run(*words, "--samples", 2).code == 0
+    Path("out-notes.txt").write_text("mine")
+    assert Path("out-spread.nii.gz").exists() and Path("out-spread.json").exists()
+    assert run(*words, "--overwrite").code == 0
+    left = {path.name for path in Path().iterdir() if path.name.startswith("out-")}
+    assert not any("spread" in name for name in left)
+    assert {"out-notes.txt", "out-baseline.nii.gz", "out-baseline.json"} <= left
+
+
 def test_like_takes_the_grid_of_another_volume(run: Run, scan: Path) -> None:
     finer = body((SHAPE[0], 30, 30), (SPACING[0], 1.6, 1.6)).as_orientation("RAS")
     write("finer.nii.gz", finer)
