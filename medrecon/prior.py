@@ -326,15 +326,16 @@ def bundled_priors() -> list[str]:
 
 
 def _locate(name_or_path: str) -> Path:
-    if name_or_path.endswith(".safetensors") or Path(name_or_path).exists():
+    bundled = BUNDLED / f"{name_or_path}.safetensors"
+    # A folder that happens to be called like a prior of the package does not stand for one
+    if name_or_path.endswith(".safetensors") or (Path(name_or_path).exists() and not bundled.is_file()):
         path = Path(name_or_path)
         if not path.is_file():
             raise InputError("there is no such prior file", where=path.name)
         return path
-    path = BUNDLED / f"{name_or_path}.safetensors"
-    if not path.is_file():
+    if not bundled.is_file():
         raise unknown_name("prior", name_or_path, bundled_priors())
-    return path
+    return bundled
 
 
 def read_card(name_or_path: str) -> PriorCard:

@@ -351,6 +351,13 @@ def test_an_unknown_name_is_a_usage_error():
         load_prior("no-such-prior")
 
 
+def test_a_folder_of_the_same_name_does_not_hide_a_bundled_prior(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in bundled_priors():
+        (tmp_path / name).mkdir()
+        assert read_card(name).name == name
+
+
 def test_bundled_priors_load_and_denoise():
     """Each shipped prior matches its card and removes noise from a flat slice in the middle of its range."""
     for name in bundled_priors():
