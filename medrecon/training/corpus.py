@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+from scipy import ndimage
 
 from medrecon.data import Traces, Volume, read
 from medrecon.data.atomic import atomic_write
@@ -37,8 +38,9 @@ DIRECTIONS = {
 """Order of the axes of a volume ``(z, y, x)``, sections ``(row, time, column)``, that makes it a stack of slices."""
 
 _MARGIN = 2  # pixels kept around the object
+_RIM = 2  # pixels of air that stay around it
 _NARROWEST = 8  # traces of a seismic section: a 2D line is no stack of crosslines
-_FORMAT = "medrecon-corpus-2"
+_FORMAT = "medrecon-corpus-3"
 _COLUMNS = ("source", "position", "offset", "height", "width", "top", "left")
 
 log = logging.getLogger(__name__)
@@ -285,7 +287,25 @@ class _Builder:
         if scale > 0:
             array /= np.float32(scale)
         clipped = np.clip(array, self.intensity.low, self.intensity.high, out=array)
+        if self.intensity.scale is None and not self.intensity.signed:
+            clipped[air_around(clipped)] = 0
         return clipped, volume.geometry.spacing, scale, complete
+
+
+def air_around(array: np.ndarray) -> np.ndarray:
+    """Where magnitudes ``(z, y, x)`` in network units show the air around the object: bool, of the same shape.
+
+    There is noise without signal, and the modulus makes a floor of it that is not zero. A prior that takes the floor for
+    a part of the object puts it everywhere. Air is what is dark and reaches the sides of the volume; a rim of it stays, so
+    that soft edges do.
+    """
+    dark = ndimage.gaussian_filter(array, 1.0) < OBJECT
+    labels, count = ndimage.label(dark)
+    sides = (labels[:, 0], labels[:, -1], labels[:, :, 0], labels[:, :, -1])
+    outside = np.zeros(count + 1, dtype=bool)
+    outside[np.unique(np.concatenate([side.ravel() for side in sides]))] = True
+    outside[0] = False
+    return ndimage.binary_erosion(outside[labels], iterations=_RIM, border_value=1)
 
 
 def _extent(occupied: np.ndarray, margin: int) -> tuple[int, int]:

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 import realdata
 from file_examples import dicom_series
 from helpers.bodies import body, corpus_folder
+from helpers.mri import head
 from medrecon.data import Geometry, Volume, read_volume, write
 from medrecon.errors import CorruptInput, InputError
 from medrecon.training.corpus import STEP, check_disjoint, hold_out, load_corpus
@@ -38,6 +40,26 @@ def test_slices_follow_the_affine_not_the_order_of_the_array(tmp_path: Path) -> 
     for other in stores[1:]:
         np.testing.assert_array_equal(other.values, stores[0].values)
         np.testing.assert_array_equal(other.index, stores[0].index)
+
+
+def test_the_noise_of_the_air_around_a_head_is_no_part_of_it(tmp_path: Path) -> None:
+    truth = head((12, 64, 56), (4.0, 3.0, 3.0))
+    inside = ndimage.binary_dilation(ndimage.gaussian_filter(truth.array, 1) > 80, iterations=3)
+    hole = (slice(None), slice(30, 34), slice(24, 30))  # dark, but not air: it is closed
+    values = truth.array.copy()
+    values[hole] = 0
+    rng = np.random.default_rng(0)
+    noisy = np.hypot(values + rng.normal(0, 15, values.shape), rng.normal(0, 15, values.shape)).astype(np.float32)
+    (tmp_path / "data").mkdir()
+    write(tmp_path / "data" / "head.nii.gz", Volume(noisy, truth.geometry, "a.u."))
+    corpus = load_corpus(tmp_path / "data", tmp_path / "cache", minimum_pixels=60)
+    scale = corpus.sources[0].scale
+    stored = np.stack([corpus.whole(number) for number in range(len(corpus))])
+    assert noisy[~inside].mean() > 15
+    assert not stored[~inside].any()
+    kept = truth.array > 100
+    np.testing.assert_allclose(stored[kept], np.minimum(noisy[kept] / scale, 1.5), atol=0.6 * STEP)
+    np.testing.assert_allclose(stored[hole], noisy[hole] / scale, atol=0.6 * STEP)
 
 
 def test_a_slice_is_a_view_of_one_block_of_memory(tmp_path: Path) -> None:
@@ -217,7 +239,7 @@ def test_real_volumes(tmp_path: Path) -> None:
     position = corpus.index[0, 1]
     truth = (np.clip(volume.array[position], -1000, 3100) + 1000) / 1000
     np.testing.assert_allclose(corpus.whole(0) * (truth > 0.08), truth * (truth > 0.08), atol=0.6 * STEP)
-    assert json.loads((tmp_path / "cache" / "corpus.json").read_text())["format"] == "medrecon-corpus-2"
+    assert json.loads((tmp_path / "cache" / "corpus.json").read_text())["format"] == "medrecon-corpus-3"
 
 
 def test_planes_across_thick_slices_are_left_out(tmp_path: Path) -> None:
