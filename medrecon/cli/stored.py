@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from medrecon.data.survey import Survey
+    from medrecon.data.trace_grid import ReadOptions
     from medrecon.data.volume import Volume
     from medrecon.report import ReportData
 
@@ -79,7 +80,7 @@ def stored_report(result: Path, truth_file: Path | None = None) -> ReportData:
     run, residual, data = (_mapping(record.get(key)) for key in ("run", "residual", "data"))
     whole = None if "survey" not in data else Survey.from_record(_mapping(data["survey"]))
     survey, said = whole, ""
-    load: Callable[[Path], Volume] = read_volume
+    load = read_volume if whole is None else _reader_of_traces(result, record)
     if whole is not None and run.get("in_windows"):
         survey, load, said = _in_part(result, whole, record)
     volume, named = load(result), _mapping(record.get("beside"))
@@ -122,15 +123,38 @@ def stored_report(result: Path, truth_file: Path | None = None) -> ReportData:
     )
 
 
+def _asked_of_traces(result: Path, record: dict[str, object]) -> ReadOptions | None:
+    """How the run was told to read its traces: its results have their headers."""
+    from medrecon.cli import options
+    from medrecon.data import sniff
+    from medrecon.data.segy_reading import SEGY_KINDS
+
+    asked, kind = _mapping(record.get("request")).get("traces"), str(sniff(result))
+    if not isinstance(asked, list) or kind not in SEGY_KINDS:
+        return None
+    return options.trace_options([str(pair) for pair in asked], kind)
+
+
+def _reader_of_traces(result: Path, record: dict[str, object]) -> Callable[[Path], Volume]:
+    """Reads what a run wrote as the run read its data; other files as they are."""
+    from medrecon.data import read_volume, sniff
+    from medrecon.data.segy_reading import SEGY_KINDS, read_traces
+
+    said = _asked_of_traces(result, record)
+
+    def load(path: Path) -> Volume:
+        return read_traces(path, said).to_volume() if said and sniff(path) in SEGY_KINDS else read_volume(path)
+
+    return load
+
+
 def _in_part(result: Path, whole: Survey, record: dict[str, object]) -> tuple[Survey, Callable[[Path], Volume], str]:
     """Of a survey that was larger than memory: what is shown, how to read that of a file, and what to say of it."""
-    from medrecon.cli import options
     from medrecon.data import read_volume, sniff
     from medrecon.data.segy_reading import SEGY_KINDS
     from medrecon.streaming import Shown, allowed_bytes, read_shown, samples_of
 
-    asked = _mapping(record.get("request")).get("traces")
-    said = options.trace_options([str(pair) for pair in asked] if isinstance(asked, list) else None, str(sniff(result)))
+    said = _asked_of_traces(result, record)
     shown = Shown.of(~whole.live, samples_of(result, said), allowed_bytes(said))
 
     def load(path: Path) -> Volume:

@@ -295,9 +295,9 @@ class _Builder:
 def air_around(array: np.ndarray) -> np.ndarray:
     """Where magnitudes ``(z, y, x)`` in network units show the air around the object: bool, of the same shape.
 
-    There is noise without signal, and the modulus makes a floor of it that is not zero. A prior that takes the floor for
-    a part of the object puts it everywhere. Air is what is dark and reaches the sides of the volume; a rim of it stays, so
-    that soft edges do.
+    There is noise without signal, and the modulus makes a floor of it that is not zero. A prior that takes the floor
+    for a part of the object puts it everywhere. Air is what is dark and reaches the sides of the volume; a rim of it
+    stays, so that soft edges do.
     """
     dark = ndimage.gaussian_filter(array, 1.0) < OBJECT
     labels, count = ndimage.label(dark)

@@ -119,6 +119,25 @@ def test_options_of_traces(run: Run, holes: Path):
     assert run("info", holes, "--traces", "inline=400").code == 2
 
 
+def test_a_report_of_traces_whose_numbers_stand_elsewhere(run: Run, tmp_path: Path):
+    """The report reads results as the run read the data."""
+    raw = bytearray(write_segy(tmp_path / "usual.sgy", dipping()).read_bytes())
+    length = 240 + 4 * read(tmp_path / "usual.sgy").data.shape[2]
+    for start in range(3600, len(raw), length):
+        raw[start + 8 : start + 12], raw[start + 20 : start + 24] = (
+            raw[start + 188 : start + 192], raw[start + 192 : start + 196]
+        )  # fmt: skip
+        raw[start + 188 : start + 196] = bytes(8)
+    (tmp_path / "other.sgy").write_bytes(raw)
+    words = ("--traces", "inline=9", "--traces", "crossline=21")
+    made = run("simulate", "seismic", "other.sgy", "-o", "holes.sgy", "--missing", "random", "--seed", 1, *words)
+    assert made.code == 0, made.err
+    made = run("recon", "holes.sgy", "-o", "full.sgy", "--method", "linear", "--report", "full.html", *words)
+    assert made.code == 0, made.err
+    assert run("report", "full.sgy", "-o", "again.html").code == 0
+    assert (tmp_path / "again.html").exists()
+
+
 def _number(byte: int, value: int, size: int = 2) -> Callable[[bytearray], None]:
     """Set the number that starts at ``byte``."""
 
