@@ -9,6 +9,8 @@ from magicgui.widgets import CheckBox, PushButton
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFormLayout, QHBoxLayout, QLabel, QScrollArea, QVBoxLayout, QWidget
 
+_WIDTH = 400
+
 
 class Form(QScrollArea):
     """One row for each entry: an input of magicgui with its label, a widget of Qt, or several of them in a tuple.
@@ -37,7 +39,8 @@ class Form(QScrollArea):
         self.setWidgetResizable(True)
         self.setFrameShape(QScrollArea.Shape.NoFrame)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.setMinimumWidth(400)
+        # Room for the bar too: beside it nothing may be cut off
+        self.setMinimumWidth(max(_WIDTH, inner.minimumSizeHint().width()) + self.verticalScrollBar().sizeHint().width())
 
 
 def _wide(entry: Any) -> bool:
