@@ -151,12 +151,10 @@ def mri_problem(
     InputError
         Another grid; data that do not fit together.
     UsageError
-        Unknown ``map_method`` or ``phase``; the phase of a volume asked for with two sets of maps.
+        Unknown ``map_method`` or ``phase``; ``"wavelet"`` with two sets of maps, which ``"auto"`` leaves as they are.
     """
     if phase not in PHASES:
         raise UsageError("unknown phase of the volume", found=phase, expected=", ".join(PHASES))
-    if phase != "centre" and sets != 1:
-        raise UsageError("the phase of a volume goes with one set of maps", found=f"phase={phase}, sets={sets}")
     if grid is not None and not grid.almost_equal(kspace.volume_geometry):
         raise InputError(
             "k-space is reconstructed on the grid that it was measured on",
@@ -169,12 +167,13 @@ def mri_problem(
         maps = _given_maps(kspace, found)
     if maps is None:
         maps = coil_maps(found, method=map_method, sets=sets)
-    notes = []
-    if phase != "centre":
-        smooth = _posed(kspace, found, maps[:1], prior=None, nonnegative=nonnegative, notes=())
-        maps, note = _with_detail(smooth, maps[:1], phase)
-        notes = [note] if note else []
-    return _posed(kspace, found, maps, prior=prior, nonnegative=nonnegative, notes=tuple(notes))
+    note = ""
+    if phase == "wavelet" and len(maps) > 1:
+        raise UsageError("the phase of a volume goes with one set of maps", found=f"{len(maps)} sets")
+    if phase != "centre" and len(maps) == 1:
+        smooth = _posed(kspace, found, maps, prior=None, nonnegative=nonnegative, notes=())
+        maps, note = _with_detail(smooth, maps, phase)
+    return _posed(kspace, found, maps, prior=prior, nonnegative=nonnegative, notes=(note,) if note else ())
 
 
 def _posed(

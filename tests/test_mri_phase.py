@@ -78,10 +78,17 @@ def test_too_few_samples_decide_nothing() -> None:
     assert imaginary_errors(mri_problem(few)) is None
 
 
+def test_two_sets_of_maps_keep_their_phase() -> None:
+    plain, chosen = (mri_problem(scan(detail=True), phase=phase, sets=2) for phase in ("centre", "auto"))
+    volume = torch.zeros(plain.op.complex_op.domain.shape, dtype=torch.complex64) + 1
+    assert len(volume) == 2
+    assert torch.equal(plain.op.complex_op(volume), chosen.op.complex_op(volume))
+
+
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(UsageError, match="unknown phase"):
         mri_problem(scan(detail=False), phase="center")
     with pytest.raises(UsageError, match="one set of maps"):
-        mri_problem(scan(detail=False), phase="auto", sets=2)
+        mri_problem(scan(detail=False), phase="wavelet", sets=2)
     with pytest.raises(UsageError, match="phase"):
         problem_from_scan(scan(detail=False), fase="auto")

@@ -48,10 +48,14 @@ class Beside:
         return self.output.with_name(f"{self._split[0]}.html")
 
     def of_earlier_run(self) -> list[Path]:
-        """What the record of an earlier output of this name says to stand beside it."""
+        """What the record of an earlier output of this name says to stand beside it; nothing where it is damaged."""
         from medrecon.data.provenance import read_sidecar
 
-        named = _mapping((read_sidecar(self.output) or {}).get("beside"))
+        try:
+            record = read_sidecar(self.output) or {}
+        except InputError:
+            return []
+        named = _mapping(record.get("beside"))
         return [self.output.with_name(Path(str(name)).name) for name in named.values()]
 
     @property
