@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from magicgui.widgets import CheckBox, PushButton
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QEvent, Qt
 from qtpy.QtWidgets import QFormLayout, QHBoxLayout, QLabel, QScrollArea, QVBoxLayout, QWidget
 
 _WIDTH = 400
@@ -39,8 +39,20 @@ class Form(QScrollArea):
         self.setWidgetResizable(True)
         self.setFrameShape(QScrollArea.Shape.NoFrame)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        # Room for the bar too: beside it nothing may be cut off
-        self.setMinimumWidth(max(_WIDTH, inner.minimumSizeHint().width()) + self.verticalScrollBar().sizeHint().width())
+        self._fit()
+
+    def eventFilter(self, watched: Any, event: Any) -> bool:  # noqa: N802 - the name is of Qt
+        """Qt's own, and wide enough again where the rows have become wider."""
+        if event.type() == QEvent.Type.LayoutRequest:
+            self._fit()
+        return bool(super().eventFilter(watched, event))
+
+    def _fit(self) -> None:
+        """Room for the rows with the bar beside them: nothing is cut off."""
+        rows = self.widget()
+        if rows is not None:
+            bar = self.verticalScrollBar().sizeHint().width()
+            self.setMinimumWidth(max(_WIDTH, rows.minimumSizeHint().width()) + bar)
 
 
 def _wide(entry: Any) -> bool:
