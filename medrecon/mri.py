@@ -170,16 +170,16 @@ def mri_problem(
     note = ""
     if phase == "wavelet" and len(maps) > 1:
         raise UsageError("the phase of a volume goes with one set of maps", found=f"{len(maps)} sets")
+    problem = _posed(kspace, found, maps, nonnegative)
     if phase != "centre" and len(maps) == 1:
-        smooth = _posed(kspace, found, maps, prior=None, nonnegative=nonnegative, notes=())
-        maps, note = _with_detail(smooth, maps, phase)
-    return _posed(kspace, found, maps, prior=prior, nonnegative=nonnegative, notes=(note,) if note else ())
+        maps, note = _with_detail(problem, maps, phase)
+        if note:
+            problem = _posed(kspace, found, maps, nonnegative)
+    return replace(problem, prior=prior, notes=(note,) if note else ())
 
 
-def _posed(
-    kspace: KSpace, found: Measurement, maps: Tensor, *, prior: Prior | None, nonnegative: bool, notes: tuple[str, ...]
-) -> Problem:
-    """The problem with these maps."""
+def _posed(kspace: KSpace, found: Measurement, maps: Tensor, nonnegative: bool) -> Problem:
+    """The problem with these maps, without a prior."""
     full = _operator(found, maps)
     first = full if len(maps) == 1 else _operator(found, maps[:1])
     y = full.samples_of(found.data)
@@ -191,11 +191,9 @@ def _posed(
         y=torch.view_as_real(y.contiguous()).contiguous(),
         geometry=kspace.volume_geometry,
         quantity=kspace.quantity,
-        prior=prior,
         noise_model=GaussianNoise(found.level) if found.level > 0 else None,
         lower_bound=0.0 if nonnegative else None,
         unit=unit,
-        notes=notes,
     )
 
 

@@ -8,20 +8,20 @@ import torch
 from torch import Tensor
 
 from medrecon.noise import KeyedNoise
+from medrecon.physics.mri.sense import RealVolume
 from medrecon.problem import Problem
-from medrecon.samplers.complex_system import complex_system
 from medrecon.samplers.l1_wavelet import L1Wavelet
 from medrecon.selection import held_out
 
-_ITERATIONS = 40  # of L1-wavelet: as many as the phase needs
+_FOR_PHASE = L1Wavelet(iterations=40)  # as many as the phase needs
 _CLEARLY = 0.8  # the imaginary part has to take a fifth off the error of prediction
 _FEWEST = 3  # lines, or samples, of which one can be left out
 
 
-def complex_volume(problem: Problem) -> Tensor:
+def complex_volume(problem: Problem, method: L1Wavelet = _FOR_PHASE) -> Tensor:
     """``(z, y, x)``, or ``(sets, z, y, x)``: L1-wavelet of an MR problem before its modulus is taken."""
     system = problem.system()
-    state = L1Wavelet(iterations=_ITERATIONS).run(system, KeyedNoise(0))
+    state = method.run(system, KeyedNoise(0))
     return torch.view_as_complex(state.tensors["x"].contiguous()) * system.scale
 
 
@@ -33,8 +33,8 @@ def imaginary_errors(problem: Problem) -> tuple[float, float] | None:
     """
     if problem.y.shape[getattr(problem.op, "holdout_axis", 0)] < _FEWEST:
         return None
-    held = held_out(problem)
-    form = complex_system(problem.system())
+    assert isinstance(problem.op, RealVolume)
+    held, op = held_out(problem), problem.op.complex_op
     found = complex_volume(replace(problem, used=held.used))
     hidden = held.mask[..., 0]
     samples = torch.view_as_complex(problem.y.contiguous()) * hidden
@@ -42,7 +42,7 @@ def imaginary_errors(problem: Problem) -> tuple[float, float] | None:
     if not size > 0:
         return None
     errors = [
-        float(torch.linalg.vector_norm(form.raw_op(each.to(found.dtype)) * hidden - samples)) / size
+        float(torch.linalg.vector_norm(op(each.to(found.dtype)) * hidden - samples)) / size
         for each in (found.real, found)
     ]
     return errors[0], errors[1]

@@ -49,7 +49,8 @@ def problem_from_scan(
     """
     _load_modalities()
     build = problem_builders.get(scan.modality)
-    known = [name for name in signature(build).parameters if name not in ("scan", "kspace", "traces", "prior", "grid")]
+    stated = signature(build).parameters.values()
+    known = [p.name for p in stated if p.kind is p.KEYWORD_ONLY and p.name not in ("prior", "grid")]
     for name in settings:
         if name not in known:
             raise unknown_name(f"setting of {scan.modality} data:", name, known)

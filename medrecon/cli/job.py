@@ -148,8 +148,9 @@ class Job:
                 raise UsageError("a previewed slice is a volume", where=self.output.name, expected=".nii.gz or .h5")
         with naming(self.data.name):
             said = options.kspace_settings(config.kspace, scan.modality)
-            if said and (for_plan or _is_complex(config.method)):
-                said["phase"] = "centre"
+            if scan.modality == "mri":
+                said = {"phase": "centre" if _is_complex(config.method) else "auto"} | said
+                said |= {"phase": "centre"} if for_plan else {}
             problem = problem_from_scan(scan, prior=prior, grid=grid, **said)
         for note in problem.notes:
             console.remark(note)

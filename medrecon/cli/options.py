@@ -135,7 +135,7 @@ def kspace_settings(pairs: list[str] | None, modality: str) -> dict[str, object]
         if not isinstance(value, kinds[key]) or (isinstance(value, bool) and kinds[key] is int):
             words = {str: "a name", int: "a whole number", bool: "yes or no"}
             raise UsageError(f"--kspace {key} has the wrong type", found=repr(value), expected=words[kinds[key]])
-    return {"phase": "auto"} | said
+    return said
 
 
 def _boolean(value: object) -> object:

@@ -34,12 +34,10 @@ from medrecon.engine import reconstruct
 from medrecon.metrics import compare_volumes
 from medrecon.mri import coil_maps, measurement_of, mri_problem
 from medrecon.mri_phase import complex_volume, imaginary_errors, imaginary_part_predicts, with_phase_of
-from medrecon.noise import KeyedNoise
 from medrecon.physics.mri.fourier import centred_fft
 from medrecon.physics.mri.masks import calibration_widths, make_mask, real_acceleration
 from medrecon.prior import NetworkPrior, load_prior
-from medrecon.problem import Problem
-from medrecon.samplers import samplers
+from medrecon.samplers.l1_wavelet import L1Wavelet
 
 WEIGHTS = (0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05)
 CHOOSING = 100  # seed of the hidden samples on which the weights of the others are chosen
@@ -75,18 +73,11 @@ def ours(method: str, prior: NetworkPrior | None) -> Predict:
         if prior is not None and method in ("refine", "pnp"):
             start, problem = reconstruct(problem, "tv").volume, replace(problem, prior=prior)
         if method == "l1-wavelet":
-            return _with_maps(_complex_volume(problem), maps[0, :, 0].numpy())
+            return _with_maps(complex_volume(problem, L1Wavelet())[0].numpy(), maps[0, :, 0].numpy())
         volume = reconstruct(problem, method, start=start).volume
         return _with_maps(volume.array[0], maps[0, :, 0].numpy())
 
     return predict
-
-
-def _complex_volume(problem: Problem) -> np.ndarray:
-    """``(y, x)``: what L1-wavelet finds before its modulus is taken: phase that varies faster than the maps', too."""
-    system = problem.system()
-    state = samplers.get("l1-wavelet")().run(system, KeyedNoise(0))
-    return torch.view_as_complex(state.tensors["x"])[0].numpy() * system.scale
 
 
 def _with_maps(image: np.ndarray, maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -52,12 +52,14 @@ def objects(records: Records) -> str:
     return "\n".join(lines)
 
 
-def validation(records: Records) -> str:
-    """One row per volume and number of views that the prior was accepted by."""
-    lines = ["", "| volume | views | TV | refine | gain |", "|---|---|---|---|---|"]
+def beside_tv(records: Records) -> str:
+    """One row per volume and number of views: total variation, and the one other method of the records."""
+    (method,) = {r["method"] for r in records if ":" not in r["method"]} - {"tv"}
+    lines = ["", f"| volume | views | TV | {method} | gain |", "|---|---|---|---|---|"]
     for (name, number), found in by_case(records, "patient", "views").items():
-        tv, refine = found["tv"]["psnr"], found["refine"]["psnr"]
-        lines.append(f"| {name} | {number} | {tv:.2f} | {refine:.2f} | {refine - tv:+.2f} |")
+        tv, other = found["tv"]["psnr"], found[method]["psnr"]
+        chosen = f" ({found[method]['chosen']})" if method == "auto" else ""
+        lines.append(f"| {name} | {number} | {tv:.2f} | {other:.2f}{chosen} | {other - tv:+.2f} |")
     return "\n".join(lines)
 
 
@@ -69,21 +71,10 @@ def seeds(records: Records) -> str:
     lines += [f"|---|---|{'---|' * (len(numbers) + 1)}"]
     for views in sorted({r["views"] for r in records}):
         patients = dict.fromkeys(name for number, name, _ in cases if number == views)
-        gains = np.array([
-            [found["refine"]["psnr"] - found["tv"]["psnr"] for n in numbers for found in [cases[views, name, n]]]
-            for name in patients
-        ])  # fmt: skip
+        found = [[cases[views, name, number] for number in numbers] for name in patients]
+        gains = np.array([[case["refine"]["psnr"] - case["tv"]["psnr"] for case in row] for row in found])
         cells = [f"{gain:+.2f}" for gain in gains.mean(axis=0)]
         lines += [f"| {views} | {len(patients)} | {' | '.join(cells)} | {gains.std(axis=1, ddof=1).mean():.2f} |"]
-    return "\n".join(lines)
-
-
-def automatic(records: Records) -> str:
-    """One row per patient: total variation, and what ``auto`` answered with."""
-    lines = ["", "| patient | views | TV | auto | gain | chosen |", "|---|---|---|---|---|---|"]
-    for (name, views), found in by_case(records, "patient", "views").items():
-        tv, auto = found["tv"]["psnr"], found["auto"]["psnr"]
-        lines.append(f"| {name} | {views} | {tv:.2f} | {auto:.2f} | {auto - tv:+.2f} | {found['auto']['chosen']} |")
     return "\n".join(lines)
 
 
@@ -144,8 +135,8 @@ TABLES: dict[str, tuple[Callable[[Records], str], str]] = {
     "tables": (views, "ct-sparse.jsonl"),
     "objects": (objects, "ct-other.jsonl"),
     "seeds": (seeds, "ct-seeds.jsonl"),
-    "automatic": (automatic, "ct-auto.jsonl"),
-    "accepted": (validation, "ct-validation.jsonl"),
+    "automatic": (beside_tv, "ct-auto.jsonl"),
+    "accepted": (beside_tv, "ct-validation.jsonl"),
     "mri": (masks, "mri-head.jsonl"),
     "mri-others": (masks, "mri-left-out.jsonl"),
     "mri-brain": (brain, "mri-brain.jsonl"),
