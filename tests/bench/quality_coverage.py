@@ -13,7 +13,6 @@ those into the card of the prior. Lines that the output file holds already are n
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from dataclasses import asdict, replace
@@ -21,10 +20,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+from cases import Journal, parsed
 from quality_ct import TEST_PATIENTS, VAL_PATIENTS, measured, patient
 
 from medrecon.calibration import LEVEL, Calibration, Case
@@ -63,12 +62,13 @@ def main() -> None:
 
 def _calibration(options: argparse.Namespace, prior: NetworkPrior, method: str, views: int) -> Calibration:
     key = f"val/{'+'.join(options.val)}/{_key(options, method, views)}"
-    if (line := _line(options, key)) is not None:
+    if (line := Journal(options.output).find(key)) is not None:
         return Calibration.from_dict(line["calibration"])
     made = [_case(options, prior, method, views, "val", name) for name in options.val]
     cases, results, systems = zip(*made, strict=True)
     calibration = calibration_of(cases, results[0], systems)
-    _write(options, {"case": key, "kind": "calibration", "views": views, "calibration": asdict(calibration)})
+    record = {"case": key, "kind": "calibration", "views": views, "calibration": asdict(calibration)}
+    Journal(options.output).write(record)
     return calibration
 
 
@@ -76,7 +76,7 @@ def _judge(
     options: argparse.Namespace, prior: NetworkPrior, method: str, views: int, name: str, calibration: Calibration
 ) -> None:
     key = f"test/{name}/{'+'.join(options.val)}/{_key(options, method, views)}"
-    if _line(options, key) is not None:
+    if key in Journal(options.output):
         return
     case, result, _ = _case(options, prior, method, views, "test", name)
     width = calibration.factor() * float(np.mean(case.scales + calibration.floor)) * prior.card.scale
@@ -87,14 +87,14 @@ def _judge(
         "raw_coverage": case.covered(_NORMAL, 0.0), "half_width": width, "level": LEVEL,
         "rms_error": float(np.sqrt(np.mean(case.errors**2))) * prior.card.scale,
     }  # fmt: skip
-    _write(options, record)
+    Journal(options.output).write(record)
 
 
 def _case(
     options: argparse.Namespace, prior: NetworkPrior, method: str, views: int, split: str, name: str
 ) -> tuple[Case, Result, System]:
     label, samples, text = (*method.split(":", 2), "", "")[:3]
-    settings = {k: yaml.safe_load(v) for k, v in (pair.split("=") for pair in text.split(",") if pair)}
+    settings = parsed(f"{label}:{text}")[1]
     truth = patient(split, name, options.slices)
     problem = replace(measured(truth, views, options.photons, seed=0), prior=prior)
     result = reconstruct(problem, label, samples=int(samples or 1), judgement="none", **settings)
@@ -104,19 +104,6 @@ def _case(
 
 def _key(options: argparse.Namespace, method: str, views: int) -> str:
     return f"{views}/{options.photons:g}/{options.slices}/{method}/{options.prior}"
-
-
-def _line(options: argparse.Namespace, key: str) -> dict | None:
-    if not options.output.exists():
-        return None
-    lines = map(json.loads, options.output.read_text().splitlines())
-    return next((line for line in lines if line["case"] == key), None)
-
-
-def _write(options: argparse.Namespace, record: dict) -> None:
-    with options.output.open("a") as file:
-        file.write(json.dumps(record) + "\n")
-    sys.stderr.write(f"{record}\n")
 
 
 if __name__ == "__main__":

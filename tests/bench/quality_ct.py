@@ -10,18 +10,20 @@ setting: tune with `--split val`. Cases already in the output file are skipped, 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-import yaml
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from cases import Journal, needs_prior, parsed
+
 import realdata
 from medrecon.data.anatomy import anatomy
 from medrecon.data.formats import read_volume
@@ -32,7 +34,7 @@ from medrecon.physics.ct import CTOperator
 from medrecon.physics.ct_geometry import CTGeometry
 from medrecon.physics.noise import PoissonNoise
 from medrecon.physics.simulate import simulate_ct
-from medrecon.prior import load_prior
+from medrecon.prior import NetworkPrior, load_prior
 from medrecon.problem import Problem
 
 TEST_PATIENTS = ("242", "250", "256", "260", "277", "311", "312", "338")  # the whole 3D truths of the test folder
@@ -101,43 +103,33 @@ def main(
     parser.add_argument("-o", "--output", type=Path, required=True)
     options = parser.parse_args()
     names = options.patients or (TEST_PATIENTS if options.split == "test" else VAL_PATIENTS)
-    done = set()
-    if options.output.exists():
-        done = {json.loads(line)["case"] for line in options.output.read_text().splitlines()}
-    prior = load_prior(options.prior) if any(_needs_prior(m) for m in options.methods) else None
+    prior = load_prior(options.prior) if any(map(needs_prior, options.methods)) else None
     for name in names:
         for views in options.views:
             for seed in options.seeds:
-                _case(options, measure, name, views, seed, done, prior)
-
-
-def _needs_prior(method: str) -> bool:
-    from medrecon.samplers import samplers
-
-    return method == "auto" or samplers.get(method.split(":")[0]).needs_prior
+                _case(options, measure, name, views, seed, prior)
 
 
 def _case(
-    options: argparse.Namespace, measure: Measure, name: str, views: int, seed: int, done: set, prior: object
+    options: argparse.Namespace, measure: Measure, name: str, views: int, seed: int, prior: NetworkPrior | None
 ) -> None:
-    problem, start, truth = None, None, None
+    problem, start, truth, journal = None, None, None, Journal(options.output)
     for method in options.methods:
         case = f"{options.split}/{Path(name).name}/{views}/{options.photons:g}/{seed}/{method}"
         case += f"/x{options.samples}" if options.samples > 1 else ""
-        case += f"/{options.prior}" if _needs_prior(method) else ""
-        if case in done:
+        needs = needs_prior(method)
+        case += f"/{options.prior}" if needs else ""
+        if case in journal:
             continue
         if problem is None:
             truth = patient(options.split, name, options.slices)
             problem = measure(truth, views, options.photons, seed)
-        label, _, text = method.partition(":")
-        settings = {k: yaml.safe_load(v) for k, v in (pair.split("=") for pair in text.split(",") if pair)}
-        needs = _needs_prior(method)
+        label, settings = parsed(method)
         if needs and start is None:
             start = _kept(options, name, views, seed, problem) or reconstruct(problem, "tv").volume
         began = time.perf_counter()
         result = reconstruct(
-            problem if not needs else _with_prior(problem, prior),
+            replace(problem, prior=prior) if needs else problem,
             label,
             quantity="HU",
             samples=options.samples if needs else 1,
@@ -152,13 +144,9 @@ def _case(
                 np.save(_kept_file(options, name, views, seed), start.array)
         figures = compare_volumes(result.volume, truth)
         record = {
-            "case": case,
-            "patient": Path(name).name,
-            "views": views,
-            "seed": seed,
-            "method": method,
+            "case": case, "patient": Path(name).name, "views": views, "seed": seed, "method": method,
             "seconds": seconds,
-        }
+        }  # fmt: skip
         record |= {k: v for k, v in figures.items() if isinstance(v, float) and k != "data_range"}
         record |= {
             "chosen": result.method,
@@ -166,10 +154,8 @@ def _case(
             "prior": options.prior if needs else None,
         }
         record |= {"samples": options.samples if needs else 1, "weight": result.stats[-1].get("weight")}
-        with options.output.open("a") as file:
-            file.write(json.dumps(record) + "\n")
-        line = f"{case}: {figures['psnr']:.2f} dB, ssim {figures['ssim']:.4f}, z {figures['z_roughness']:.2f}"
-        sys.stderr.write(f"{line}, disc {result.assessment['discrepancy']:.2f}, {seconds:.1f} s\n")
+        words = f"{figures['psnr']:.2f} dB, ssim {figures['ssim']:.4f}, z {figures['z_roughness']:.2f}"
+        journal.write(record, f"{words}, disc {result.assessment['discrepancy']:.2f}, {seconds:.1f} s")
 
 
 def _kept_file(options: argparse.Namespace, name: str, views: int, seed: int) -> Path:
@@ -182,12 +168,6 @@ def _kept(options: argparse.Namespace, name: str, views: int, seed: int, problem
     if options.keep is None or not (file := _kept_file(options, name, views, seed)).exists():
         return None
     return Volume(np.load(file), problem.geometry, "HU")
-
-
-def _with_prior(problem: Problem, prior: object) -> Problem:
-    from dataclasses import replace
-
-    return replace(problem, prior=prior)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ Cases already in the output file are skipped, so that a stopped run goes on.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import time
@@ -22,9 +21,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import yaml
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from cases import Journal, needs_prior, parsed
+
 import realdata
 from medrecon.data.formats import read_volume
 from medrecon.data.kspace import KSpace
@@ -35,7 +36,6 @@ from medrecon.mri import mri_problem
 from medrecon.physics.mri.masks import real_acceleration
 from medrecon.prior import NetworkPrior, load_prior
 from medrecon.problem import Problem
-from medrecon.samplers import samplers
 from medrecon.simulate_mri import simulate_kspace
 
 TEST = ("seg3d_T1",)  # one subject: report it as one subject
@@ -57,6 +57,11 @@ def subject(split: str, name: str, slices: int) -> Volume:
     return Volume(array, Geometry(array.shape, affine), "a.u.")
 
 
+def data_range(truth: Volume) -> float:
+    """Of PSNR and SSIM: a percentile of the truth, whose brightest voxels saturate."""
+    return float(np.percentile(truth.array, _PERCENTILE))
+
+
 def main() -> None:
     """Run the cases that the output file does not hold yet."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -72,45 +77,38 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=1)
     parser.add_argument("-o", "--output", type=Path, required=True)
     options = parser.parse_args()
-    if options.prior is None and any(_needs_prior(m) for m in options.methods):
+    if options.prior is None and any(needs_prior(m) for m in options.methods):
         parser.error("diffusion methods need --prior")
-    done = set()
-    if options.output.exists():
-        done = {json.loads(line)["case"] for line in options.output.read_text().splitlines()}
     prior = load_prior(options.prior) if options.prior is not None else None
     chosen = [(n, float(r)) for n, r in (m.split(":") for m in options.masks)] if options.masks else MASKS
     for name in options.subjects or (TEST if options.split == "test" else TRAIN):
         truth = subject(options.split, name, options.slices)
         for mask, rate in chosen:
             for seed in options.seeds:
-                _cases(options, name, truth, mask, rate, seed, done, prior)
-
-
-def _needs_prior(method: str) -> bool:
-    return bool(samplers.get(method.split(":")[0]).needs_prior)
+                _cases(options, name, truth, mask, rate, seed, prior)
 
 
 def _cases(
-    options: argparse.Namespace, name: str, truth: Volume, mask: str, rate: float, seed: int, done: set[str],
+    options: argparse.Namespace, name: str, truth: Volume, mask: str, rate: float, seed: int,
     prior: NetworkPrior | None,
 ) -> None:  # fmt: skip
     """All methods on one measurement; diffusion starts from total variation with its defaults."""
+    journal = Journal(options.output)
     scan: KSpace | None = None
     problem: Problem | None = None
     start: Volume | None = None
     for method in options.methods:
-        needs = _needs_prior(method)
+        needs = needs_prior(method)
         case = f"{options.split}/{name}/{options.slices}/{mask}/{rate:g}/{options.noise:g}/{seed}/{method}"
         case += f"/x{options.samples}/{options.prior}" if needs else ""
-        if case in done:
+        if case in journal:
             continue
         if problem is None or scan is None:
             scan = simulate_kspace(truth, mask, rate, coils=options.coils, noise=options.noise, seed=seed)
             problem = mri_problem(scan)
         if needs and start is None:
             start = reconstruct(problem, "tv").volume
-        label, _, text = method.partition(":")
-        settings = {k: yaml.safe_load(v) for k, v in (pair.split("=") for pair in text.split(",") if pair)}
+        label, settings = parsed(method)
         began = time.perf_counter()
         result = reconstruct(
             replace(problem, prior=prior) if needs else problem,
@@ -123,8 +121,7 @@ def _cases(
         seconds = time.perf_counter() - began
         if label == "tv" and not settings:
             start = result.volume
-        data_range = float(np.percentile(truth.array, _PERCENTILE))
-        figures = compare_volumes(result.volume, truth, data_range=data_range)
+        figures = compare_volumes(result.volume, truth, data_range=data_range(truth))
         record = {
             "case": case, "subject": name, "mask": mask, "acceleration": rate, "coils": options.coils,
             "real_acceleration": real_acceleration(scan.sampling), "noise": options.noise, "seed": seed,
@@ -132,9 +129,7 @@ def _cases(
             "samples": options.samples if needs else 1, "discrepancy": result.assessment["discrepancy"],
         }  # fmt: skip
         record |= {k: v for k, v in figures.items() if isinstance(v, float) and np.isfinite(v)}
-        with options.output.open("a") as file:
-            file.write(json.dumps(record) + "\n")
-        sys.stderr.write(f"{case}: {figures['psnr']:.2f} dB, ssim {figures['ssim']:.4f}, {seconds:.1f} s\n")
+        journal.write(record, f"{figures['psnr']:.2f} dB, ssim {figures['ssim']:.4f}, {seconds:.1f} s")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ skipped, so that a stopped run goes on.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import time
@@ -21,9 +20,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-import yaml
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from cases import Journal, needs_prior, parsed
+
 import realdata
 from medrecon.data import read
 from medrecon.data.seismic_model import seismic_model
@@ -31,7 +32,6 @@ from medrecon.data.traces import Traces
 from medrecon.engine import reconstruct
 from medrecon.physics.seismic import make_trace_mask
 from medrecon.prior import NetworkPrior, load_prior
-from medrecon.samplers import samplers
 from medrecon.scans import problem_from_scan
 from medrecon.trace_metrics import compare_traces
 
@@ -63,38 +63,30 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=METHODS, help="name or name:key=value,key=value")
     parser.add_argument("-o", "--output", type=Path, required=True)
     options = parser.parse_args()
-    if options.prior is None and any(_needs_prior(m) for m in options.methods):
+    if options.prior is None and any(needs_prior(m, automatic=False) for m in options.methods):
         parser.error("diffusion methods need --prior")
-    done = set()
-    if options.output.exists():
-        done = {json.loads(line)["case"] for line in options.output.read_text().splitlines()}
     prior = load_prior(options.prior) if options.prior is not None else None
     usual = TEST if options.split == "test" else tuple(f"{kind}-{n}" for kind in MODELS for n in range(3))
     for name in options.surveys or usual:
         truth = survey(options.split, name)
         for kind, share in (hole.split(":") for hole in options.holes):
             for seed in options.seeds[:1] if kind == "regular" else options.seeds:  # which has no seed
-                _cases(options, name, truth, kind, float(share), seed, done, prior)
-
-
-def _needs_prior(method: str) -> bool:
-    return method != "auto" and bool(samplers.get(method.split(":")[0]).needs_prior)
+                _cases(options, name, truth, kind, float(share), seed, prior)
 
 
 def _cases(
-    options: argparse.Namespace, name: str, truth: Traces, kind: str, share: float, seed: int, done: set[str],
+    options: argparse.Namespace, name: str, truth: Traces, kind: str, share: float, seed: int,
     prior: NetworkPrior | None,
 ) -> None:  # fmt: skip
     """All methods on the same holes."""
     given = truth.keeping(make_trace_mask(kind, truth.data.shape[:2], share, seed=seed))
-    problem = problem_from_scan(given)
+    problem, journal = problem_from_scan(given), Journal(options.output)
     for method in options.methods:
-        needs = _needs_prior(method)
+        needs = needs_prior(method, automatic=False)
         case = f"{options.split}/{name}/{kind}/{share:g}/{seed}/{method}" + (f"/{options.prior}" if needs else "")
-        if case in done:
+        if case in journal:
             continue
-        label, _, text = method.partition(":")
-        settings = {k: yaml.safe_load(v) for k, v in (pair.split("=") for pair in text.split(",") if pair)}
+        label, settings = parsed(method)
         began = time.perf_counter()
         solved = replace(problem, prior=prior) if needs else problem
         result = reconstruct(solved, label, seed=seed, judgement="none", **settings)
@@ -105,10 +97,8 @@ def _cases(
             "seed": seed, "method": method, "chosen": result.method,
             "prior": options.prior if needs else None, "seconds": seconds,
         } | compare_traces(filled.array, truth.to_volume().array, ~given.live & truth.live)  # fmt: skip
-        with options.output.open("a") as file:
-            file.write(json.dumps(record) + "\n")
         words = f"{record['snr_all']:.2f} dB, missing traces {record['snr_missing']:.2f} dB"
-        sys.stderr.write(f"{case}: {words}, {seconds:.1f} s\n")
+        journal.write(record, f"{words}, {seconds:.1f} s")
 
 
 if __name__ == "__main__":
