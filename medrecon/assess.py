@@ -46,8 +46,10 @@ class Thresholds:
         Residual over noise above which the volume does not explain the data.
     overfit
         Residual over noise below which it explains their noise too.
-    uneven
-        Residual of a group (view, line, trace) over the median group.
+    chance
+        Chance of the residual, if noise were all there is, below which it is more than noise.
+    uneven, uneven_noted
+        Residual of a group (view, line, trace) over the median group: a warning, and worth a word.
     prior_error, guided_prior_error
         Error of the prior on this object over that on its card; a prior that is guided by the very volume that it is
         tested on does better than its card.
@@ -66,7 +68,9 @@ class Thresholds:
 
     residual: float = 2.5
     overfit: float = 0.5
+    chance: float = 0.001
     uneven: float = 3.0
+    uneven_noted: float = 2.0
     prior_error: float = 2.5
     guided_prior_error: float = 0.8
     held_out: float = 1.05
@@ -274,6 +278,8 @@ def verdict(figures: Mapping[str, object], limits: Thresholds, *, noise_known: b
         return _verdict_of_traces(figures, limits)
     poor, fair, said = [], [], []
     discrepancy = _number(figures, "discrepancy") or 0.0
+    chance = _number(figures, "residual", "p_value")
+    only_noise = noise_known and (chance is None or chance >= limits.chance)
     if noise_known:
         said.append(f"the residual is {discrepancy:.2f} times the noise")
         if discrepancy > limits.residual:
@@ -281,6 +287,8 @@ def verdict(figures: Mapping[str, object], limits: Thresholds, *, noise_known: b
             said.append("so geometry, units or noise are not as stated, or the prior overrules the data")
         elif discrepancy < limits.overfit:
             fair.append("overfit")
+        elif not only_noise:
+            said.append("more than noise alone leaves, as voxels cannot show a real object exactly")
     else:
         said.append(f"the residual is {discrepancy:.1%} of the data, whose noise is not known")
         fair.append("noise unknown")
@@ -288,6 +296,8 @@ def verdict(figures: Mapping[str, object], limits: Thresholds, *, noise_known: b
     if uneven > limits.uneven and (not noise_known or (_number(figures, "residual", "worst") or 0) > limits.residual):
         poor.append("uneven")
         said.append(f"one group of data fits {uneven:.1f} times worse than most")
+    elif uneven > limits.uneven_noted:
+        said.append(f"the worst group of data fits {uneven:.1f} times worse than the median one")
     attenuation = _number(figures, "attenuation_over_water")
     if attenuation is not None and not limits.attenuation[0] <= attenuation <= limits.attenuation[1]:
         poor.append("units")
@@ -315,7 +325,7 @@ def verdict(figures: Mapping[str, object], limits: Thresholds, *, noise_known: b
             fair.append("held-out")
     level = "poor" if poor else "fair" if fair else "good"
     opening = {
-        "good": "Consistent with the data and the noise",
+        "good": "Consistent with the data" + (" and the noise" if only_noise else ", up to the error of the model"),
         "fair": "Usable with care",
         "poor": "Not to be trusted as it is",
     }[level]

@@ -83,7 +83,8 @@ def _rows(data: ReportData) -> list[tuple[str, str, str]]:
     add("residual", ("discrepancy",), "{:.3f}", f"over the {over}, all data; 1 is a fit to the noise")
     add("residual of the worst group", ("residual", "worst"), "{:.3f}", "one view, line of k-space or trace")
     add("worst over median group", ("residual", "worst_over_median"), "{:.2f}", "far above 1: some data do not fit in")
-    add("chi-square, p", ("residual", "p_value"), "{:.2g}", "chance of such a residual if noise were all there is")
+    add("chi-square, p", ("residual", "p_value"), "{:.2g}",
+        "chance of such a residual if noise were all there is; near 0 where voxels stand for real objects")  # fmt: skip
     add("detail without data", ("null_space", "share"), "{:.0%}", "mean of the map below over the object")
     add("from the prior alone", ("prior_only", "rms"), "{:.3g} " + unit, "root mean square over the object")
     add("the same, of the contrast", ("prior_only", "relative_to_contrast"), "{:.1%}",

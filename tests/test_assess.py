@@ -231,6 +231,27 @@ def test_the_verdict_says_its_numbers():
     assert "not known" in verdict({"discrepancy": 0.1}, Thresholds(), noise_known=False)["text"]
 
 
+@pytest.mark.parametrize(
+    ("figures", "opening", "words"),
+    [
+        (
+            {"p_value": 0.4, "worst_over_median": 1.3},
+            "Consistent with the data and the noise: ",
+            "1.30 times the noise.",
+        ),
+        ({"p_value": 0.0, "worst_over_median": 1.3}, "Consistent with the data, up to", "more than noise alone leaves"),
+        (
+            {"p_value": 0.4, "worst_over_median": 2.8},
+            "Consistent with the data and",
+            "worst group of data fits 2.8 times",
+        ),
+    ],
+)
+def test_the_verdict_does_not_hide_what_the_table_shows(figures: dict, opening: str, words: str):
+    found = verdict({"discrepancy": 1.3, "residual": {"worst": 2.0, **figures}}, Thresholds(), noise_known=True)
+    assert found["level"] == "good" and found["text"].startswith(opening) and words in found["text"]
+
+
 # --- seismic traces ----------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("share", "faint", "errors", "level", "words"),
