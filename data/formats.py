@@ -172,16 +172,19 @@ def read(path: str | Path, *, limits: Limits | None = None, verify: bool = True)
 
 def read_volume(path: str | Path, *, quantity: str | None = None, limits: Limits | None = None) -> Volume:
     """`read`, for files that must hold a volume; ``quantity`` overrules what the file says or what was guessed."""
-    content = read(path, limits=limits)
-    if isinstance(content, Traces):  # sections, with zeros where traces are missing
-        content = content.to_volume()
+    volume = as_volume(read(path, limits=limits), where=Path(path).name)
+    return volume if quantity is None else volume.with_array(volume.array, quantity)
+
+
+def as_volume(content: Content, *, where: str) -> Volume:
+    """A volume as it is, traces as sections with zeros where they are missing. Raises InputError for other data."""
+    if isinstance(content, Traces):
+        return content.to_volume()
     if not isinstance(content, Volume):
         raise InputError(
-            "this file holds measured data, not a volume",
-            where=Path(path).name,
-            hint="Reconstruct it first (medrecon recon).",
-        )
-    return content if quantity is None else content.with_array(content.array, quantity)
+            "this file holds measured data, not a volume", where=where, hint="Reconstruct it first (medrecon recon).",
+        )  # fmt: skip
+    return content
 
 
 def read_scan(path: str | Path, *, limits: Limits | None = None) -> Scan | KSpace | Traces:

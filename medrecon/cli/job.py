@@ -185,8 +185,7 @@ class Job:
     def execute(self, *, resume: bool = False) -> dict[str, object]:
         """Reconstruct and write everything; returns the summary of the run."""
         from medrecon.data import Traces, write
-        from medrecon.data.atomic import remove, write_bytes
-        from medrecon.data.provenance import sidecar_path
+        from medrecon.data.atomic import write_bytes
         from medrecon.report import write_report
 
         config, beside = self.config, Beside(self.output)
@@ -230,10 +229,7 @@ class Job:
             shown = self.as_written(name, volume, ready, method or "")
             write(files[name], shown, overwrite=self.overwrite, provenance=about, about=belongs)
             written[name] = str(files[name])
-        for path in earlier:  # that this run has no successor of: it would be taken for a part of the new result
-            if path.name not in beside_it.values():
-                remove(sidecar_path(path))
-                remove(path)
+        beside.remove(earlier, beside_it.values())
         if config.report is not None:
             data = stored_report(self.output, self.truth)
             written["report"] = str(write_report(config.report, data, overwrite=self.overwrite))

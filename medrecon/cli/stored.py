@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from medrecon.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
+    from medrecon.data.formats import Content
     from medrecon.data.survey import Survey
     from medrecon.data.trace_grid import ReadOptions
     from medrecon.data.volume import Volume
@@ -57,6 +58,16 @@ class Beside:
             return []
         named = _mapping(record.get("beside"))
         return [self.output.with_name(Path(str(name)).name) for name in named.values()]
+
+    def remove(self, earlier: list[Path], kept: Collection[str]) -> None:
+        """Take away what stood beside an earlier output, but for what the new one names: it belongs to neither."""
+        from medrecon.data.atomic import remove
+        from medrecon.data.provenance import sidecar_path
+
+        for path in earlier:
+            if path.name not in kept:
+                remove(sidecar_path(path))
+                remove(path)
 
     @property
     def checkpoint(self) -> Path:
@@ -139,17 +150,24 @@ def _asked_of_traces(result: Path, record: dict[str, object]) -> ReadOptions | N
     return options.trace_options([str(pair) for pair in asked], kind)
 
 
-def _reader_of_traces(result: Path, record: dict[str, object]) -> Callable[[Path], Volume]:
-    """Reads what a run wrote as the run read its data; other files as they are."""
-    from medrecon.data import read_volume, sniff
+def read_result(result: Path, record: dict[str, object]) -> Callable[[Path], Content]:
+    """Reads what a run wrote, and what stands beside it: traces as the run read its data, other files as they are."""
+    from medrecon.data import read, sniff
     from medrecon.data.segy_reading import SEGY_KINDS, read_traces
 
     said = _asked_of_traces(result, record)
 
-    def load(path: Path) -> Volume:
-        return read_traces(path, said).to_volume() if said and sniff(path) in SEGY_KINDS else read_volume(path)
+    def load(path: Path) -> Content:
+        return read_traces(path, said) if said and sniff(path) in SEGY_KINDS else read(path)
 
     return load
+
+
+def _reader_of_traces(result: Path, record: dict[str, object]) -> Callable[[Path], Volume]:
+    from medrecon.data.formats import as_volume
+
+    load = read_result(result, record)
+    return lambda path: as_volume(load(path), where=path.name)
 
 
 def _in_part(result: Path, whole: Survey, record: dict[str, object]) -> tuple[Survey, Callable[[Path], Volume], str]:

@@ -60,6 +60,7 @@ def execute(job: Job) -> dict[str, object]:
     if isinstance(selection, dict):
         method = str(selection["method"])
     beside = Beside(job.output)
+    earlier = beside.of_earlier_run()
     baseline = None if method == _BASELINE else beside.named("baseline")
     with running.stoppable() as stop:
 
@@ -73,6 +74,7 @@ def execute(job: Job) -> dict[str, object]:
         record = written(method, settings, job.output, result)
         if baseline is not None:
             written(_BASELINE, {}, baseline, lambda filled: _companion(record))
+    beside.remove(earlier, [] if baseline is None else [baseline.name])
     summary = {
         "output": str(job.output), "method": method, "status": "done", "samples": 1, "seed": config.seed or 0,
         "quantity": "amplitude", "discrepancy": 0.0, "noise_known": False, "seconds": time.perf_counter() - began,

@@ -51,7 +51,9 @@ def _listed(path: Paths) -> list[str]:
 
 
 def _read(path: Path) -> list[Layer]:
-    from medrecon.data import KSpace, Scan, Traces, Volume, read, read_volume
+    from medrecon.cli.stored import read_result
+    from medrecon.data import KSpace, Scan, Traces, Volume
+    from medrecon.data.formats import as_volume
     from medrecon.data.provenance import read_sidecar
     from medrecon.viewer.layers import (
         measurement_layer,
@@ -62,10 +64,11 @@ def _read(path: Path) -> list[Layer]:
         with_companions,
     )
 
-    content, name, file = read(path), _stem(path), str(path)
+    record, name, file = read_sidecar(path) or {}, _stem(path), str(path)
+    load = read_result(path, record)
+    content = load(path)
     if isinstance(content, Scan | KSpace):
         return [measurement_layer(content, name, file=file, measured=file)]
-    record = read_sidecar(path) or {}
     made = "run" in record
     if isinstance(content, Traces) and not made:
         return [traces_layer(content, name, role="traces", file=file, measured=file)]
@@ -74,7 +77,9 @@ def _read(path: Path) -> list[Layer]:
     named = record.get("beside")
     named = named if isinstance(named, dict) else {}
     files = {str(role): path.with_name(Path(str(file)).name) for role, file in named.items() if role != "measurement"}
-    beside = {role: _companion(read_volume(each), role) for role, each in files.items() if each.is_file()}
+    beside = {
+        role: _companion(as_volume(load(each), where=each.name), role) for role, each in files.items() if each.is_file()
+    }
     if not isinstance(content, Traces):
         return with_companions(content, beside, name, file=file, record=record)
     layers = with_companions(content.to_volume(), beside, name, file=file, record=record, measured=file)

@@ -13,6 +13,7 @@ from helpers.traces import dipping, write_segy
 from medrecon.cli.job import _with_traces
 from medrecon.data import Traces, read, read_volume, write
 from medrecon.data.segy import open_segy
+from medrecon.viewer.reading import read_layers
 
 
 @pytest.fixture
@@ -136,6 +137,8 @@ def test_a_report_of_traces_whose_numbers_stand_elsewhere(run: Run, tmp_path: Pa
     assert made.code == 0, made.err
     assert run("report", "full.sgy", "-o", "again.html").code == 0
     assert (tmp_path / "again.html").exists()
+    shown = read_layers(tmp_path / "full.sgy")  # as the viewer does
+    assert shown[0][0].shape == read_volume(write_segy(tmp_path / "u.sgy", dipping())).array.shape
 
 
 def _number(byte: int, value: int, size: int = 2) -> Callable[[bytearray], None]:
@@ -238,6 +241,14 @@ def test_recon_gives_the_same_file_either_way(run: Run, holes: Path, tmp_path: P
         answer = run("recon", holes, "-o", "not.sgy", *words, "--traces", "memory=0.05")
         assert answer.code == 2 and "memory" in answer.err
     assert not (tmp_path / "not.sgy").exists()
+
+
+def test_a_streamed_run_takes_away_what_belonged_to_the_result_before(run: Run, holes: Path, tmp_path: Path):
+    assert run("recon", holes, "-o", "full.sgy", "--method", "pocs", "--set", "iterations=5").code == 0
+    assert (tmp_path / "full-baseline.sgy").exists()
+    streamed = ("--method", "linear", "--traces", "memory=0.05", "--overwrite")
+    assert run("recon", holes, "-o", "full.sgy", *streamed).code == 0
+    assert not list(tmp_path.glob("full-baseline*"))
 
 
 def test_a_streamed_run_has_a_report_like_any_other(run: Run, holes: Path, tmp_path: Path, monkeypatch):
