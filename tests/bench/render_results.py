@@ -1,6 +1,6 @@
 """Turn recorded runs (`docs/results/*.jsonl`) into the tables of docs/results.md.
 
-    python tests/bench/render_results.py docs/results.md
+    python tests/bench/render_results.py docs/results.md docs/results-methods.md
 
 Every figure is the mean over cases, with the standard deviation over cases behind it; the gain is over the baseline on
 the same case. A table whose runs are not recorded is left as it is.
@@ -116,6 +116,41 @@ def phantom(records: Records) -> str:
     return "\n".join([*lines, f"| a volume without noise | {' | '.join([ceiling] * len(rates))} |"])
 
 
+def by_budget(records: Records) -> str:
+    """One table per problem: PSNR of every method by the number of network evaluations, the best of each bold."""
+    lines = []
+    for problem, found in problems(records):
+        budgets = sorted({r["budget"] for r in found} - {0})
+        cases = grouped(found, "method", "budget")
+        best = {b: max(mean(rows, "psnr") for (_, budget), rows in cases.items() if budget == b) for b in budgets}
+        classical = mean(cases["tv", 0], "psnr")
+        lines += [f"\n**{problem}** ({subjects(found)}; total variation {classical:.2f} dB)\n"]
+        lines += [f"| method | {' | '.join(f'{b} evaluations' for b in budgets)} |", f"|---|{'---|' * len(budgets)}"]
+        for method in dict.fromkeys(r["method"] for r in found if r["budget"]):
+            reached = [mean(cases[method, b], "psnr") if (method, b) in cases else None for b in budgets]
+            cells = ["" if x is None else f"**{x:.2f}**" if x == best[b] else f"{x:.2f}"
+                     for b, x in zip(budgets, reached, strict=True)]  # fmt: skip
+            lines += [f"| `{method}` | {' | '.join(cells)} |"]
+    return "\n".join(lines)
+
+
+def every_run(records: Records) -> str:
+    """One table per problem: everything measured of each method at each number of evaluations."""
+    lines = []
+    for problem, found in problems(records):
+        lines += [f"\n### {problem}\n\n{subjects(found)}\n"]
+        lines += [
+            "| method | evaluations | steps | PSNR dB | SSIM ax / cor / sag | z-rough. | resid./noise | s | MiB |"
+        ]
+        lines += ["|---|---|---|---|---|---|---|---|---|"]
+        for (method, _), rows in grouped(found, "method", "budget").items():
+            cells = [f"{rows[0]['evaluations']}", f"{rows[0]['steps'] or ''}", f"{mean(rows, 'psnr'):.2f}"]
+            cells += [similarity(rows), f"{mean(rows, 'z_roughness'):.2f}", f"{mean(rows, 'discrepancy'):.2f}"]
+            cells += [f"{mean(rows, 'seconds'):.1f}", f"{mean(rows, 'memory_mib'):.0f}"]
+            lines += [f"| `{method}` | {' | '.join(cells)} |"]
+    return "\n".join(lines)
+
+
 def traces(records: Records) -> str:
     """One row per survey and kind of holes: signal to noise of all and of the missing traces, the best method bold."""
     methods = list(dict.fromkeys(r["method"] for r in records))
@@ -141,6 +176,8 @@ TABLES: dict[str, tuple[Callable[[Records], str], str]] = {
     "mri-others": (masks, "mri-left-out.jsonl"),
     "mri-brain": (brain, "mri-brain.jsonl"),
     "mri-phantom": (phantom, "mri-phantom.jsonl"),
+    "methods": (by_budget, "methods.jsonl"),
+    "methods-in-full": (every_run, "methods.jsonl"),
     "seismic": (traces, "seismic.jsonl"),
 }
 """Name of the marks in the page: how a table is made, and of which runs."""
@@ -155,6 +192,28 @@ def by_case(records: Records, *keys: str) -> dict[tuple, dict[str, dict]]:
         label = f"{record['method']}, mean of {samples}" if samples > 1 else record["method"]
         cases[tuple(record[key] for key in keys)][label] = record
     return cases
+
+
+def grouped(records: Records, *keys: str) -> dict[tuple, Records]:
+    """Records with the same values of some keys, in the order in which those appear."""
+    groups: dict[tuple, Records] = defaultdict(list)
+    for record in records:
+        groups[tuple(record[key] for key in keys)].append(record)
+    return groups
+
+
+def problems(records: Records) -> Iterable[tuple[str, Records]]:
+    """The runs of each problem, with its name in words."""
+    names = {"ct": "CT, {} views", "mri": "MRI, gaussian1d x{}"}
+    for (kind,), found in grouped(records, "problem").items():
+        modality, amount = kind.split(":")
+        yield names[modality].format(amount), found
+
+
+def subjects(records: Records) -> str:
+    """What was measured: names, slices, seeds."""
+    names = ", ".join(dict.fromkeys(str(r["subject"]) for r in records))
+    return f"{names}, {records[0]['slices']} slices, {len({r['seed'] for r in records})} seed(s)"
 
 
 def against(cases: dict[tuple, dict[str, dict]], baselines: list[str]) -> Iterable[tuple[str, Records, str]]:
@@ -198,14 +257,15 @@ def insert(page: str, name: str, table: str) -> str:
 
 
 def main(page: Path) -> None:
-    """Renew all tables of a page whose runs are in the folder ``results`` beside it."""
+    """Renew the tables of a page whose runs are in the folder ``results`` beside it."""
     text = page.read_text()
     for name, (render, file) in TABLES.items():
         source = page.parent / "results" / file
-        if source.exists():
+        if source.exists() and f"<!-- {name} -->" in text:
             text = insert(text, name, render([json.loads(line) for line in source.read_text().splitlines()]))
     page.write_text(text)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    for argument in sys.argv[1:]:
+        main(Path(argument))
