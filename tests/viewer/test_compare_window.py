@@ -17,6 +17,9 @@ from helpers.window import need_window, wait
 
 need_window()
 
+from qtpy.QtCore import QEvent
+from qtpy.QtWidgets import QApplication
+
 from medrecon.data import Geometry, Volume
 from medrecon.viewer import compare
 from medrecon.viewer.arranging import AS_LISTED, DIFFERENCE, MODES, SIDE_BY_SIDE, WIPE
@@ -120,8 +123,12 @@ def test_plots_and_statistics_follow_what_is_drawn(make_napari_viewer: Callable[
     viewer.layers[REGIONS].add_rectangles(np.array([[3, 9, 9], [3, 9, 14], [3, 14, 14], [3, 14, 9.0]]))
     wait(lambda: widget.table.rowCount() == 2)
     assert widget.table.isVisibleTo(widget)
-    bar = widget.verticalScrollBar().sizeHint().width()  # beside the rows, wide as the table makes them
-    wait(lambda: widget.minimumWidth() >= widget.widget().minimumSizeHint().width() + bar)
+    widget.table.setMinimumWidth(widget.minimumWidth() + 200)  # as long numbers do
+    for part in (widget.table.parentWidget(), widget.widget()):  # a window that is not shown does not do this itself
+        part.layout().invalidate()
+        part.layout().activate()
+    QApplication.sendEvent(widget.widget(), QEvent(QEvent.Type.LayoutRequest))
+    assert widget.minimumWidth() > widget.table.minimumWidth()
     assert widget.table.verticalHeaderItem(0).text() == "1 result" and widget.caption.text() == "Regions, in HU"
     means = [float(widget.table.item(row, 0).text()) for row in range(2)]
     assert means[0] - means[1] == pytest.approx(25, abs=0.2)
