@@ -5,8 +5,8 @@
 
 ``ct:VIEWS`` is a held-out patient, ``mri:ACCELERATION`` the held-out head under gaussian1d lines; both are measured as
 in quality_ct.py and quality_mri.py, whose rules on ``test`` and ``val`` hold here too. Each method runs with its own
-defaults
-and as many steps as the budget of evaluations per slice allows; all start from the same total-variation volume.
+defaults and as many steps as the budget of evaluations per slice allows; all start from the same total-variation
+volume. That volume and what ``auto`` makes of the data stand beside them.
 """
 
 from __future__ import annotations
@@ -98,7 +98,8 @@ def _posed(options: argparse.Namespace, kind: str, seed: int) -> tuple[str, Volu
 def _cases(options: argparse.Namespace, kind: str, seed: int) -> None:
     """All methods and budgets on one measurement."""
     journal, posed, start = Journal(options.output), None, None
-    for method, budget in [("tv", 0), *((m, b) for b in options.budgets for m in options.methods)]:
+    tried = [("tv", 0), ("auto", 0), *((m, b) for b in options.budgets for m in options.methods)]
+    for method, budget in tried:
         subject = options.subject or "first"
         case = f"{options.split}/{subject}/{options.slices}/{kind}/{seed}/{method}/{budget}"
         name, settings = parsed(method)
@@ -111,21 +112,21 @@ def _cases(options: argparse.Namespace, kind: str, seed: int) -> None:
             continue
         posed = posed or _posed(options, kind, seed)
         label, truth, problem, reach = posed
-        if budget and start is None:
+        if method != "tv" and start is None:
             start = reconstruct(replace(problem, prior=None), "tv", judgement="none").volume
         peak = _reset_peak()
         began = time.perf_counter()
         result = reconstruct(
-            problem if budget else replace(problem, prior=None), name, seed=seed, start=start if budget else None,
+            replace(problem, prior=None) if method == "tv" else problem, name, seed=seed, start=start,
             judgement="none", quantity=truth.quantity, **settings,
         )  # fmt: skip
         seconds = time.perf_counter() - began
         figures = compare_volumes(result.volume, truth, **({} if reach is None else {"data_range": reach}))
-        start = start if budget else result.volume
+        start = result.volume if method == "tv" else start
         keys = ("psnr", "z_roughness", *(f"ssim_{plane}" for plane in PLANES))
         record = {
             "case": case, "problem": kind, "subject": label, "slices": options.slices, "seed": seed, "method": method,
-            "budget": budget, "steps": settings.get("steps"), "seconds": seconds,
+            "chosen": result.method, "budget": budget, "steps": settings.get("steps"), "seconds": seconds,
             "evaluations": result.provenance["evaluations_per_slice"],
             "memory_mib": _peak() if peak else None, "discrepancy": result.assessment["discrepancy"],
         } | {key: figures[key] for key in keys}  # fmt: skip

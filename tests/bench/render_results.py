@@ -123,8 +123,8 @@ def by_budget(records: Records) -> str:
         budgets = sorted({r["budget"] for r in found} - {0})
         cases = grouped(found, "method", "budget")
         best = {b: max(mean(rows, "psnr") for (_, budget), rows in cases.items() if budget == b) for b in budgets}
-        classical = mean(cases["tv", 0], "psnr")
-        lines += [f"\n**{problem}** ({subjects(found)}; total variation {classical:.2f} dB)\n"]
+        beside = [f"`{m}` {mean(cases[m, 0], 'psnr'):.2f} dB" for m in ("tv", "auto") if (m, 0) in cases]
+        lines += [f"\n**{problem}** ({subjects(found)}; {', '.join(beside)})\n"]
         lines += [f"| method | {' | '.join(f'{b} evaluations' for b in budgets)} |", f"|---|{'---|' * len(budgets)}"]
         for method in dict.fromkeys(r["method"] for r in found if r["budget"]):
             reached = [mean(cases[method, b], "psnr") if (method, b) in cases else None for b in budgets]
