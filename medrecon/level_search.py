@@ -15,11 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medrecon.engine import reconstruct, sampler_for
+from medrecon.engine import reconstruct
 from medrecon.errors import UsageError
 from medrecon.noise import KeyedNoise
 from medrecon.problem import Problem, System
 from medrecon.samplers import Sampler
+from medrecon.samplers.settings import sampler_for
 from medrecon.samplers.steppers import steppers
 from medrecon.samplers.x0_loop import X0Loop
 from medrecon.schedules import schedules

@@ -6,10 +6,10 @@ import time
 from dataclasses import dataclass, replace
 
 from medrecon.data.provenance import peak_memory
-from medrecon.engine import make_sampler, sampler_for
 from medrecon.noise import KeyedNoise
 from medrecon.problem import Problem, System
 from medrecon.samplers import Sampler, State
+from medrecon.samplers.settings import make_sampler, sampler_for
 from medrecon.selection import classical_methods, diffusion_method
 
 _MIB = 1 << 20

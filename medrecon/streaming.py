@@ -25,11 +25,12 @@ from medrecon.data.segy_reading import opened, read_states
 from medrecon.data.trace_grid import ReadOptions, TraceGrid, trace_grid
 from medrecon.data.traces import State, Traces, bright_unit, sample_step
 from medrecon.data.volume import Geometry, Volume
-from medrecon.engine import make_sampler, reconstruct
+from medrecon.engine import reconstruct
 from medrecon.errors import InputError, UsageError
 from medrecon.physics.trace_interpolation import interpolation_weights
 from medrecon.physics.windows import Windows
 from medrecon.samplers import Sampler, linear
+from medrecon.samplers.settings import make_sampler
 from medrecon.samplers.trace_system import TraceSystem
 from medrecon.samplers.windowed import Windowed
 from medrecon.scans import problem_from_scan

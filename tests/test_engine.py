@@ -16,11 +16,12 @@ from helpers.problems import blocks, projection_problem
 from helpers.runs import run
 from medrecon import Result, reconstruct
 from medrecon.data.volume import WATER, Geometry, Volume
-from medrecon.engine import StepReport, make_sampler, within_reach
+from medrecon.engine import StepReport
 from medrecon.errors import InputError, NonFinite, ResumeError, Stopped, UsageError
 from medrecon.prior import GaussianPrior
 from medrecon.problem import Problem
 from medrecon.samplers import samplers
+from medrecon.samplers.settings import make_sampler, within_reach
 
 SHAPE = (5, 12, 10)
 QUICK = {"steps": 4, "cg_iterations": 3}

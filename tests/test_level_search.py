@@ -10,12 +10,13 @@ import pytest
 from helpers.priors import card
 from helpers.problems import gaussian_case
 from helpers.runs import run
-from medrecon.engine import make_sampler, reconstruct, sampler_for
+from medrecon.engine import reconstruct
 from medrecon.errors import InputError, UsageError
 from medrecon.level_search import FoundSequence, flow_of, moved, runs_of_search, search_for_problem, search_levels
 from medrecon.noise import KeyedNoise
 from medrecon.prior import PriorCard
 from medrecon.problem import Problem
+from medrecon.samplers.settings import make_sampler, sampler_for
 from medrecon.schedules import log_schedule, schedules
 
 HIGH, LOW, STEPS = 2.0, 0.005, 10

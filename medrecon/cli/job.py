@@ -163,8 +163,8 @@ class Job:
 
         Raises UsageError for unknown or malformed ones.
         """
-        from medrecon.engine import make_sampler
         from medrecon.samplers import samplers
+        from medrecon.samplers.settings import make_sampler
         from medrecon.selection import DIFFUSION
 
         method, settings = self.config.method or "auto", dict(self.config.settings or {})

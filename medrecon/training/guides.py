@@ -132,7 +132,7 @@ def _refined(
     problem: Problem, classical: Volume, prior: NetworkPrior, rounds: int, rng: np.random.Generator
 ) -> list[Volume]:
     """What ``refine`` makes of the classical volume with a prior, after each of its rounds."""
-    from medrecon.engine import make_sampler, suited
+    from medrecon.samplers.settings import make_sampler, suited
 
     level = _drawn(rng, _LEVELS)
     said: dict[str, object] = {

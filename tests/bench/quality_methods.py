@@ -27,13 +27,14 @@ import quality_mri
 from cases import Journal, parsed
 
 from medrecon.data.volume import Volume
-from medrecon.engine import make_sampler, reconstruct
+from medrecon.engine import reconstruct
 from medrecon.errors import UsageError
 from medrecon.metrics import compare_volumes
 from medrecon.mri import mri_problem
 from medrecon.prior import load_prior
 from medrecon.problem import Problem
 from medrecon.samplers import samplers
+from medrecon.samplers.settings import make_sampler
 from medrecon.simulate_mri import simulate_kspace
 
 PROBLEMS = ("ct:8", "ct:16", "mri:8")

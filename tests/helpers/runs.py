@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import fields
 
-from medrecon.engine import make_sampler
 from medrecon.noise import KeyedNoise
 from medrecon.problem import System
 from medrecon.samplers import Sampler, State, samplers
+from medrecon.samplers.settings import make_sampler
 
 FEW = {"steps": 4, "iterations": 4, "descents": 3, "cg_iterations": 3, "jump": 2, "visits": 2}
 """Few steps, for tests of what does not depend on how many there are."""

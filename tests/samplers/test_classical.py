@@ -11,7 +11,6 @@ from helpers.operators import MatrixOperator, as_matrix
 from helpers.problems import blocks, projection_problem
 from helpers.runs import run, states
 from medrecon.data.volume import Geometry
-from medrecon.engine import make_sampler
 from medrecon.errors import UsageError
 from medrecon.noise import KeyedNoise
 from medrecon.physics.ct import CTOperator
@@ -19,6 +18,7 @@ from medrecon.physics.ct_geometry import CTGeometry
 from medrecon.physics.noise import GaussianNoise
 from medrecon.problem import Problem, System
 from medrecon.samplers.asd_pocs import descend
+from medrecon.samplers.settings import make_sampler
 
 SHAPE = (3, 12, 10)
 

@@ -10,9 +10,9 @@ import torch
 from helpers.priors import FunctionPrior
 from helpers.problems import blocks, projection_problem
 from helpers.runs import run
-from medrecon.engine import make_sampler
 from medrecon.errors import UsageError
 from medrecon.problem import System
+from medrecon.samplers.settings import make_sampler
 from medrecon.solvers import least_squares_gram
 
 SHAPE = (4, 20, 18)

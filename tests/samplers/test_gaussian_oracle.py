@@ -16,9 +16,9 @@ from torch import Tensor
 
 from helpers.problems import GaussianCase, gaussian_case
 from helpers.runs import run
-from medrecon.engine import make_sampler
 from medrecon.physics.noise import GaussianNoise
 from medrecon.samplers import samplers
+from medrecon.samplers.settings import make_sampler
 
 SAMPLES = 6
 WIDE = {"sigma_max": 2.0, "sigma_min": 0.005, "tv": 0.0, "steps": 20}

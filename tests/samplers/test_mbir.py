@@ -14,7 +14,6 @@ from helpers.operators import as_matrix
 from helpers.priors import FunctionPrior
 from helpers.problems import GaussianCase, blocks, gaussian_case, projection_problem
 from helpers.runs import run, states
-from medrecon.engine import make_sampler
 from medrecon.errors import UsageError
 from medrecon.noise import KeyedNoise
 from medrecon.physics.ct import CTOperator
@@ -22,6 +21,7 @@ from medrecon.physics.ct_geometry import CTGeometry
 from medrecon.problem import System
 from medrecon.samplers.mbir import DiffusionMBIR
 from medrecon.samplers.published_mbir import CircularTV, chunk_mean, from_published, published_norm
+from medrecon.samplers.settings import make_sampler
 
 SHAPE = (5, 8, 7)
 NOISE = KeyedNoise(4)

@@ -15,11 +15,12 @@ from helpers.operators import as_matrix
 from helpers.problems import projection_problem
 from helpers.runs import few_steps, run, states
 from medrecon.checkpoint import RunKey, empty_progress, load_progress, save_progress
-from medrecon.engine import make_sampler, reconstruct
+from medrecon.engine import reconstruct
 from medrecon.errors import UsageError
 from medrecon.noise import KeyedNoise
 from medrecon.problem import Problem
 from medrecon.samplers import samplers
+from medrecon.samplers.settings import make_sampler
 from medrecon.scans import problem_from_scan
 from medrecon.simulate_mri import simulate_kspace
 

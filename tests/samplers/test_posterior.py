@@ -8,7 +8,7 @@ from torch import Tensor
 
 from helpers.problems import GaussianCase, gaussian_case
 from helpers.runs import run
-from medrecon.engine import make_sampler
+from medrecon.samplers.settings import make_sampler
 
 SETTINGS = {"sigma_max": 2.0, "sigma_min": 0.005, "model_error": 0.0, "correlation_mm": 0.0}
 CASES = {

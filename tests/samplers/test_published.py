@@ -12,7 +12,6 @@ from helpers.operators import as_matrix
 from helpers.priors import SMALL, FunctionPrior, card, random_denoiser, small_network_prior
 from helpers.problems import blocks, gaussian_case, projection_problem
 from helpers.runs import run, states
-from medrecon.engine import make_sampler
 from medrecon.errors import UsageError
 from medrecon.noise import KeyedNoise
 from medrecon.physics.linop import Stack
@@ -21,6 +20,7 @@ from medrecon.problem import System
 from medrecon.samplers import State
 from medrecon.samplers.guidance import pseudo_inverse_guidance, residual_gradient
 from medrecon.samplers.red_diff import adam
+from medrecon.samplers.settings import make_sampler
 
 SHAPE = (3, 8, 7)
 NOISE = KeyedNoise(4)

@@ -11,11 +11,11 @@ from torch import Tensor
 from helpers.priors import FunctionPrior
 from helpers.runs import run
 from medrecon.data.volume import Geometry
-from medrecon.engine import make_sampler
 from medrecon.errors import UsageError
 from medrecon.physics.seismic import TraceMask
 from medrecon.prior import GaussianPrior
 from medrecon.problem import Problem, System
+from medrecon.samplers.settings import make_sampler
 
 ROWS, SIZE, SAMPLES = 6, 12, 8
 LEVELS = {"sigma_max": 2.0, "sigma_min": 0.01, "correlation_mm": 0.0, "steps": 40}

@@ -17,13 +17,14 @@ from helpers.traces import dipping, traces
 from medrecon.checkpoint import RunKey, empty_progress, load_progress, save_progress
 from medrecon.data import Traces, read
 from medrecon.data.seismic_model import seismic_model
-from medrecon.engine import make_sampler, reconstruct
+from medrecon.engine import reconstruct
 from medrecon.errors import InputError, UsageError
 from medrecon.noise import KeyedNoise
 from medrecon.physics.seismic import make_trace_mask
 from medrecon.prior import NetworkPrior
 from medrecon.problem import Problem
 from medrecon.samplers import samplers
+from medrecon.samplers.settings import make_sampler
 from medrecon.scans import cut_slices, problem_from_scan
 from medrecon.selection import held_out
 

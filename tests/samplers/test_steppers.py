@@ -19,10 +19,10 @@ from helpers.priors import FunctionPrior, card, exact_statistics
 from helpers.problems import gaussian_case
 from helpers.runs import run, states
 from medrecon.checkpoint import RunKey, empty_progress, load_progress, save_progress
-from medrecon.engine import make_sampler
 from medrecon.errors import UsageError
 from medrecon.model_statistics import ModelStatistics
 from medrecon.noise import KeyedNoise
+from medrecon.samplers.settings import make_sampler
 from medrecon.samplers.steppers import (
     DPMSolverV3,
     Place,

@@ -16,7 +16,6 @@ from helpers.problems import blocks, projection_problem
 from helpers.runs import states
 from helpers.traces import dipping, traces
 from medrecon.data.volume import Geometry
-from medrecon.engine import make_sampler
 from medrecon.errors import UsageError
 from medrecon.noise import KeyedNoise
 from medrecon.physics.noise import GaussianNoise
@@ -25,6 +24,7 @@ from medrecon.prior import GaussianPrior
 from medrecon.problem import Problem, System
 from medrecon.regularisers import regularisers
 from medrecon.samplers import State
+from medrecon.samplers.settings import make_sampler
 from medrecon.scans import problem_from_scan
 from medrecon.solvers import admm
 

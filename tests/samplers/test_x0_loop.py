@@ -12,11 +12,11 @@ from helpers.operators import as_matrix
 from helpers.priors import FunctionPrior
 from helpers.problems import blocks, projection_problem
 from helpers.runs import states
-from medrecon.engine import make_sampler
 from medrecon.errors import UsageError
 from medrecon.noise import KeyedNoise
 from medrecon.problem import System
 from medrecon.samplers import samplers
+from medrecon.samplers.settings import make_sampler
 
 SHAPE = (3, 8, 7)
 NOISE = KeyedNoise(4)
