@@ -12,7 +12,7 @@ import typer
 from medrecon.cli import console, options
 from medrecon.errors import UsageError
 
-_SLICES, _SIZE, _VIEWS, _PHOTONS, _FINER = 48, 128, 16, 1e5, 2
+_SLICES, _SIZE, _VIEWS, _PHOTONS, _FINER = 40, 128, 16, 1e5, 2
 
 
 class Kind(StrEnum):
