@@ -71,7 +71,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=methods(), help="name or name:key=value,key=value")
     parser.add_argument("--budgets", type=int, nargs="+", default=BUDGETS, help="network evaluations per slice")
     parser.add_argument("--subject", help="patient or head; by default the first of the split")
-    parser.add_argument("--slices", type=int, default=8)
+    parser.add_argument("--slices", type=int, default=12, help="SSIM across slices takes 11 or more")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("-o", "--output", type=Path, required=True)
     options = parser.parse_args()

@@ -169,6 +169,7 @@ def traces(records: Records) -> str:
 TABLES: dict[str, tuple[Callable[[Records], str], str]] = {
     "tables": (views, "ct-sparse.jsonl"),
     "objects": (objects, "ct-other.jsonl"),
+    "cone": (views, "ct-cone.jsonl"),
     "seeds": (seeds, "ct-seeds.jsonl"),
     "automatic": (beside_tv, "ct-auto.jsonl"),
     "accepted": (beside_tv, "ct-validation.jsonl"),
