@@ -41,6 +41,15 @@ class Regulariser(ABC):
         """``K'(z - u)``."""
         return self.K.adjoint(z - u)
 
+    @property
+    def stiffness(self) -> float:
+        """Largest ``||K'K||`` of one axis over that of plain differences; a ``rho`` meant for those is divided by it.
+
+        Splits of noisy volumes hold noise voxel by voxel. Slices near each other make ``K`` large, and a ``rho`` that
+        does not know that holds the volume to the noise of the splits.
+        """
+        return 1.0
+
     def steered(self, x: Tensor) -> Regulariser:
         """The regulariser as it is for volumes like ``x``; the same for all but those that follow its structure."""
         return self
@@ -77,6 +86,11 @@ class GradientPenalty(Regulariser):
         unit = min(spacing[1:])
         factors = [unit / spacing[axis] if axis in axes else 0.0 for axis in range(3)]
         self.K: Differences = Differences(shape, (factors[0], factors[1], factors[2]))
+
+    @property
+    def stiffness(self) -> float:
+        """See :class:`Regulariser`."""
+        return max(self.K.factors) ** 2
 
     def K_gram(self, x: Tensor) -> Tensor:  # noqa: N802
         """``K'K x`` in one pass over memory."""

@@ -41,7 +41,9 @@ class DiffusionMBIR(Sampler):
     (rho = 10, lamb = 0.04) go with a back-projection scaled by ``pi / (2 views)``, whose ``||A'A||`` is 390 at 256
     pixels whatever the number of views: so rho = 10 / 390 and lam = 0.04 / 390, the defaults; the threshold
     ``lam / rho = 0.004`` stays. For another width W divide by ``390 W / 256`` (:func:`from_published`). The published
-    MR weights (rho = 0.01, lamb = 0.005) belong to ``||A'A|| = 1`` and hold as they are.
+    MR weights (rho = 0.01, lamb = 0.005) belong to ``||A'A|| = 1`` and hold as they are. ``rho`` is meant for plain
+    differences, as published; where slices are nearer to each other than pixels, differences by spacing are larger, and
+    ``rho`` is divided by their square: else it would hold the volume to the noise that the split has kept.
 
     **exact** follows the published code where it differs: independent noise as the start; the corrector at the level
     of the predictor; its step lengths averaged over chunks of slices; circular differences along z without spacing;
@@ -142,14 +144,15 @@ class DiffusionMBIR(Sampler):
     def _fit(self, system: System, x: Tensor, state: State) -> tuple[Tensor, SplitState]:
         """One ADMM iteration, the duals taken on from the last step."""
         scale = PUBLISHED_WIDTH / system.geometry.shape[2] if self.exact else 1.0
+        term = self._regulariser(system)
         result = admm(
             least_squares_gram(system.op),
             system.back_projection,
-            [self._regulariser(system)],
+            [term],
             [self.lam * scale],
             x=x,
             state=SplitState.from_tensors(state.tensors, 1),
-            rho=[self.rho * scale],
+            rho=[self.rho * scale / term.stiffness],
             iterations=1,
             cg_iterations=self.cg_iterations,
             cg_tolerance=0.0,

@@ -230,7 +230,6 @@ class X0Loop(Annealed):
         Chung et al. 2024 (DDS), section 3.3 and algorithm 3; weights relative to ``||A|| = 1``.
         """
         terms = self._terms(system, clean)[:1]
-        rho = _KRYLOV_RHO
         result = admm(
             least_squares_gram(system.op),
             system.back_projection,
@@ -238,7 +237,7 @@ class X0Loop(Annealed):
             [self.tv * _KRYLOV_RHO][: len(terms)],
             x=clean,
             state=SplitState.from_tensors(state.tensors, len(terms)),
-            rho=[rho][: len(terms)],
+            rho=[_KRYLOV_RHO / term.stiffness for term in terms],
             iterations=1,
             cg_iterations=self.cg_iterations,
             cg_tolerance=0.0,
