@@ -99,7 +99,7 @@ bench: $(VENV)/.oracles
 	$(BIN)/python tests/bench/bench_projector.py
 
 results: $(VENV)/.package
-	$(BIN)/python tests/bench/render_results.py docs/results.md docs/results-methods.md
+	$(BIN)/python tests/bench/render_results.py docs/results.md docs/results-methods.md docs/training.md
 
 figures: $(WINDOW_VENV)/.window
 	for script in docs/make_*.py; do QT_API=pyqt6 $(WINDOW_VENV)/bin/python $$script || exit 1; done

@@ -80,28 +80,35 @@ def main() -> None:
             _cases(options, problem, seed)
 
 
-def _posed(options: argparse.Namespace, kind: str, seed: int) -> tuple[str, Volume, Problem, float | None]:
-    """Subject, truth, problem with the bundled prior of the modality, and the data range of PSNR if not the usual."""
+def _subject(options: argparse.Namespace, kind: str) -> str:
+    """The one that was asked for, or the first of the split."""
+    test, other = (
+        (quality_ct.TEST_PATIENTS, quality_ct.VAL_PATIENTS)
+        if kind.startswith("ct:")
+        else (quality_mri.TEST, quality_mri.TRAIN)
+    )
+    return options.subject or (test if options.split == "test" else other)[0]
+
+
+def _posed(options: argparse.Namespace, kind: str, name: str, seed: int) -> tuple[Volume, Problem, float | None]:
+    """Truth, problem with the bundled prior of the modality, and the data range of PSNR if not the usual."""
     modality, amount = kind.split(":")
     if modality == "ct":
-        patients = quality_ct.TEST_PATIENTS if options.split == "test" else quality_ct.VAL_PATIENTS
-        name = options.subject or patients[0]
         truth = quality_ct.patient(options.split, name, options.slices)
         problem, reach = quality_ct.measured(truth, int(amount), 1e5, seed), None
     else:
-        name = options.subject or (quality_mri.TEST if options.split == "test" else quality_mri.TRAIN)[0]
         truth = quality_mri.subject(options.split, name, options.slices)
         problem = mri_problem(simulate_kspace(truth, "gaussian1d", float(amount), coils=8, noise=0.01, seed=seed))
         reach = quality_mri.data_range(truth)
-    return name, truth, replace(problem, prior=load_prior("ct" if modality == "ct" else "mr")), reach
+    return truth, replace(problem, prior=load_prior("ct" if modality == "ct" else "mr")), reach
 
 
 def _cases(options: argparse.Namespace, kind: str, seed: int) -> None:
     """All methods and budgets on one measurement."""
     journal, posed, start = Journal(options.output), None, None
+    subject = _subject(options, kind)
     tried = [("tv", 0), ("auto", 0), *((m, b) for b in options.budgets for m in options.methods)]
     for method, budget in tried:
-        subject = options.subject or "first"
         case = f"{options.split}/{subject}/{options.slices}/{kind}/{seed}/{method}/{budget}"
         name, settings = parsed(method)
         if budget:
@@ -111,8 +118,8 @@ def _cases(options: argparse.Namespace, kind: str, seed: int) -> None:
             settings["steps"] = steps
         if case in journal:
             continue
-        posed = posed or _posed(options, kind, seed)
-        label, truth, problem, reach = posed
+        posed = posed or _posed(options, kind, subject, seed)
+        truth, problem, reach = posed
         if method != "tv" and start is None:
             start = reconstruct(replace(problem, prior=None), "tv", judgement="none").volume
         peak = _reset_peak()
@@ -126,7 +133,7 @@ def _cases(options: argparse.Namespace, kind: str, seed: int) -> None:
         start = result.volume if method == "tv" else start
         keys = ("psnr", "z_roughness", *(f"ssim_{plane}" for plane in PLANES))
         record = {
-            "case": case, "problem": kind, "subject": label, "slices": options.slices, "seed": seed, "method": method,
+            "case": case, "problem": kind, "subject": subject, "slices": options.slices, "seed": seed, "method": method,
             "chosen": result.method, "budget": budget, "steps": settings.get("steps"), "seconds": seconds,
             "evaluations": result.provenance["evaluations_per_slice"],
             "memory_mib": _peak() if peak else None, "discrepancy": result.assessment["discrepancy"],

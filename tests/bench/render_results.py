@@ -1,6 +1,6 @@
 """Turn recorded runs (`docs/results/*.jsonl`) into the tables of docs/results.md.
 
-    python tests/bench/render_results.py docs/results.md docs/results-methods.md
+    python tests/bench/render_results.py docs/results.md docs/results-methods.md docs/training.md
 
 Every figure is the mean over cases, with the standard deviation over cases behind it; the gain is over the baseline on
 the same case. A table whose runs are not recorded is left as it is.
@@ -60,6 +60,23 @@ def beside_tv(records: Records) -> str:
         tv, other = found["tv"]["psnr"], found[method]["psnr"]
         chosen = f" ({found[method]['chosen']})" if method == "auto" else ""
         lines.append(f"| {name} | {number} | {tv:.2f} | {other:.2f}{chosen} | {other - tv:+.2f} |")
+    return "\n".join(lines)
+
+
+def networks(records: Records) -> str:
+    """One row per prior: its gain over total variation at each number of views, mean over patients."""
+    cases = by_case([r for r in records if r["prior"] is None], "patient", "views")
+    numbers = sorted({r["views"] for r in records})
+    lines = [
+        "",
+        f"| network | {' | '.join(f'{number} views' for number in numbers)} |",
+        f"|---|{'---|' * len(numbers)}",
+    ]
+    for (prior, *_), rows in grouped([r for r in records if r["prior"] is not None], "prior").items():
+        gains = {
+            n: [r["psnr"] - cases[r["patient"], n]["tv"]["psnr"] for r in rows if r["views"] == n] for n in numbers
+        }
+        lines += [f"| {prior} | {' | '.join(f'{np.mean(gains[n]):+.2f}' for n in numbers)} |"]
     return "\n".join(lines)
 
 
@@ -169,6 +186,7 @@ def traces(records: Records) -> str:
 TABLES: dict[str, tuple[Callable[[Records], str], str]] = {
     "tables": (views, "ct-sparse.jsonl"),
     "objects": (objects, "ct-other.jsonl"),
+    "networks": (networks, "ct-architectures.jsonl"),
     "cone": (views, "ct-cone.jsonl"),
     "seeds": (seeds, "ct-seeds.jsonl"),
     "automatic": (beside_tv, "ct-auto.jsonl"),
