@@ -64,7 +64,8 @@ class GuideMaker(Protocol):
 
     ``views`` is how much is measured: the number of views for CT, the acceleration for MRI, the percentage of missing
     traces. Registered with it are ``levels``, those of the validation; ``least``, the fewest neighbouring slices that
-    it takes (8); ``windows``, true where slices are cut to the frame instead of reduced to it.
+    it takes (8); ``windows``, true where slices are cut to the frame instead of reduced to it; ``multiple``, of which
+    the sides of a slice are made one by empty space around it.
     """
 
     def __call__(self, truth: Volume, rng: np.random.Generator, views: int | None = None) -> tuple[Problem, Volume]:
@@ -184,6 +185,7 @@ def make_pair(corpus: Corpus, settings: PairSettings, number: int) -> np.ndarray
     truth = corpus.chunk(numbers)
     prepare = _window if windows else _zoomed
     truth, spacing = prepare(truth, np.array(source.spacing), settings, rng)
+    truth = _padded(truth, _multiple(maker))
     intensity = corpus.intensity
     truth = np.clip(truth, intensity.low, intensity.high)
     grid = Geometry.from_spacing(truth.shape, tuple(float(s) for s in spacing))  # type: ignore[arg-type]
@@ -242,6 +244,16 @@ def _zoomed(
     return truth, spacing
 
 
+def _multiple(maker: Entry[GuideMaker]) -> int:
+    return int(maker.meta.get("multiple", 1))  # type: ignore[call-overload]
+
+
+def _padded(truth: np.ndarray, multiple: int) -> np.ndarray:
+    """Slices with empty space (0 in network units) on both sides, up to the next multiple."""
+    missing = [-length % multiple for length in truth.shape[1:]]
+    return np.pad(truth, [(0, 0), *((amount // 2, amount - amount // 2) for amount in missing)])
+
+
 class PairFolder:
     """Pairs as files; number n is ``n.npy``, int16 multiples of `STEP`, as `make_pair` gives them.
 
@@ -257,6 +269,9 @@ class PairFolder:
             del recipe["mapped"]
         if settings.slices == _MOST:
             del recipe["slices"]
+        multiple = _multiple(guide_maker(settings.modality))
+        if multiple > 1:
+            recipe["multiple"] = multiple
         facts = [_FORMAT, recipe, corpus.key]
         self._key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
         folder.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ Every patient is measured once and reconstructed by total variation and by the p
 ``angles``     with angles that span 6 % too little;
 ``units``      with data in the wrong unit (line integrals 1.5 times too large);
 ``foreign``    an MR head given out as Hounsfield units, which the prior has never seen: a wrong prior for the object;
+``prior``      the same data with the prior of MR heads, its card rewritten to that of CT (as it stands, it is refused);
 ``insert``     a disc of 8 mm radius and 150 HU put into the result where the data cannot see it (its unmeasured part).
 
 A fault is caught when the level is ``poor``; an insert is scored by the map of what only the prior says, at its place,
@@ -32,6 +33,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+from cases import Journal
 from quality_ct import TEST_PATIENTS, VAL_PATIENTS, measured, patient
 
 import realdata
@@ -40,7 +42,7 @@ from medrecon.data.formats import read_volume
 from medrecon.data.volume import Geometry, Volume
 from medrecon.engine import Result, reconstruct
 from medrecon.physics.ct import CTOperator
-from medrecon.prior import Prior, load_prior
+from medrecon.prior import NetworkPrior, Prior, load_prior
 from medrecon.problem import Problem, System
 from medrecon.selection import diffusion_method
 
@@ -62,30 +64,33 @@ def main() -> None:
     options = parser.parse_args()
     if options.summary is None:
         prior = load_prior(options.prior)
+        journal = Journal(options.output)
         for name in options.patients or (TEST_PATIENTS if options.split == "test" else VAL_PATIENTS):
             for views in options.views:
-                _trials(options, name, views, prior)
-    lines = (options.summary or options.output).read_text().splitlines()
-    sys.stdout.write(json.dumps(summary([json.loads(line) for line in lines]), indent=2) + "\n")
+                key = f"{options.split}/{name}/{views}/{options.photons:g}/{options.slices}/{options.prior}"
+                if key not in journal:
+                    journal.write({"case": key, "trials": list(_trials(options, name, views, prior))}, "done")
+    records = Journal(options.summary or options.output).records()
+    sys.stdout.write(json.dumps(summary([trial for line in records for trial in line["trials"]]), indent=2) + "\n")
 
 
-def _trials(options: argparse.Namespace, name: str, views: int, prior: Prior) -> None:
-    key = f"{options.split}/{name}/{views}/{options.photons:g}"
-    if options.output.exists() and f'"{key}"' in options.output.read_text():
-        return
+def _trials(options: argparse.Namespace, name: str, views: int, prior: NetworkPrior) -> Iterator[dict[str, object]]:
     truth = patient(options.split, name, options.slices)
     problem = measured(truth, views, options.photons, seed=0)
     good = _reconstructed(problem, prior)
-    records = [{"trial": "good", **_figures(good)}]
+    yield {"trial": "good", **_figures(good)}
     for trial, changed in _faults(problem):
-        records.append({"trial": trial, **_figures(_reconstructed(changed, prior))})
+        yield {"trial": trial, **_figures(_reconstructed(changed, prior))}
     foreign = measured(_foreign(truth.geometry), views, options.photons, seed=0)
-    records.append({"trial": "foreign", **_figures(_reconstructed(foreign, prior))})
-    records += list(_inserts(replace(problem, prior=prior), good))
-    with options.output.open("a") as file:
-        for record in records:
-            file.write(json.dumps({"case": key, **record}) + "\n")
-            sys.stderr.write(f"{key} {record}\n")
+    yield {"trial": "foreign", **_figures(_reconstructed(foreign, prior))}
+    yield {"trial": "prior", **_figures(_reconstructed(problem, _disguised(load_prior("mr"), prior)))}
+    yield from _inserts(replace(problem, prior=prior), good)
+
+
+def _disguised(prior: NetworkPrior, as_if: NetworkPrior) -> NetworkPrior:
+    """A prior under the card of another, but for what its network is."""
+    own = {name: getattr(prior.card, name) for name in ("architecture", "sigma_data", "guide_error", "sha256")}
+    return NetworkPrior(prior.denoiser, replace(as_if.card, calibration=(), **own))
 
 
 def _reconstructed(problem: Problem, prior: Prior) -> Result:
@@ -165,7 +170,7 @@ def _disc(grid: Geometry, centre: np.ndarray) -> Tensor:
 def summary(records: list[dict]) -> dict[str, object]:
     """Share of each fault that was caught, false alarms, and the area under the curve of the inserts."""
     values: dict[str, object] = {}
-    for trial in ("good", "shift", "angles", "units", "foreign"):
+    for trial in ("good", "shift", "angles", "units", "foreign", "prior"):
         chosen = [r for r in records if r["trial"] == trial]
         if chosen:
             name = "false_alarms" if trial == "good" else f"caught_{trial}"

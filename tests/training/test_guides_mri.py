@@ -78,6 +78,12 @@ def test_a_guide_is_near_the_truth_in_its_scale_but_not_it(corpus: Corpus) -> No
         assert np.vdot(truth, guide) / np.vdot(truth, truth) == pytest.approx(1.0, abs=0.1)
 
 
+def test_slices_of_a_pair_have_sides_that_transform_fast_with_empty_space_around(corpus: Corpus) -> None:
+    truth, guide = make_pair(corpus, PairSettings("mri", enlarged=0.0, views=(2,), frame=40), 0)
+    assert truth.shape == guide.shape and all(side % 16 == 0 for side in truth.shape[1:])
+    assert not truth[:, 0].any() and not truth[:, -1].any()  # 40 rows at most, so 48 have empty ones at both ends
+
+
 def test_a_pair_depends_on_its_number_alone_and_on_how_much_is_measured(corpus: Corpus) -> None:
     recipe = PairSettings("mri", enlarged=0.0, views=(2, 6), frame=48)
     first, again, other = (make_pair(corpus, recipe, number) for number in (0, 0, 1))
