@@ -39,8 +39,8 @@ class Projector(Protocol):
 class Backend:
     """One way to project.
 
-    ``library`` is the import name that it needs, ``extra`` what brings it. ``devices`` are torch's names; ``"any"`` is
-    every one. ``tested`` is false where no machine of the project could run it.
+    ``library`` is the import name that it needs, ``extra`` what brings it, or ``install`` a command. ``devices`` are
+    torch's names; ``"any"`` is every one. ``tested`` is false where no machine of the project could run it.
     """
 
     name: str
@@ -50,6 +50,7 @@ class Backend:
     devices: tuple[str, ...]
     tested: bool
     make: Callable[[CTGeometry | ConeGeometry, torch.device], Projector]
+    install: str = ""
 
     @property
     def installed(self) -> bool:
@@ -62,17 +63,30 @@ class Backend:
         """Whether it can project this beam on this device."""
         return kind in self.beams and ("any" in self.devices or device.type in self.devices)
 
+    def missing(self, purpose: str) -> MissingDependency:
+        """The error to raise where its library is not installed."""
+        return MissingDependency(
+            self.library, self.extra, purpose, hint=f"Install it with: {self.install}" if self.install else None
+        )
+
 
 backends: Registry[Backend] = Registry("CT backend")
 
 
 def backend(
-    name: str, *, library: str, extra: str, beams: tuple[str, ...], devices: tuple[str, ...], tested: bool = True
+    name: str,
+    *,
+    library: str,
+    beams: tuple[str, ...],
+    devices: tuple[str, ...],
+    extra: str = "",
+    install: str = "",
+    tested: bool = True,
 ) -> Callable:
     """Register the decorated maker of projectors."""
 
     def add(make: Callable[..., Projector]) -> Callable[..., Projector]:
-        backends.register(name)(Backend(name, library, extra, beams, devices, tested, make))
+        backends.register(name)(Backend(name, library, extra, beams, devices, tested, make, install))
         return make
 
     return add
@@ -94,8 +108,7 @@ def choose(geometry: CTGeometry | ConeGeometry, device: torch.device, name: str 
             if candidate.installed:
                 return candidate
         if fitting:
-            first = fitting[0]
-            raise MissingDependency(first.library, first.extra, f"projecting a {geometry.kind} beam on {device.type}")
+            raise fitting[0].missing(f"projecting a {geometry.kind} beam on {device.type}")
         raise UsageError(f"nothing projects a {geometry.kind} beam on {device.type}", hint="Work on the CPU.")
     chosen = backends.get(name)
     if not chosen.serves(geometry.kind, device):
@@ -104,7 +117,7 @@ def choose(geometry: CTGeometry | ConeGeometry, device: torch.device, name: str 
             found=f"a {geometry.kind} beam and a tensor on {device}", hint="Use the backend 'auto'.",
         )  # fmt: skip
     if not chosen.installed:
-        raise MissingDependency(chosen.library, chosen.extra, f"the CT backend {name!r}")
+        raise chosen.missing(f"the CT backend {name!r}")
     return chosen
 
 
@@ -116,7 +129,13 @@ def check_named(kind: str, name: str) -> None:
             f"the CT backend {name!r} does not project this beam", found=kind, expected=", ".join(named.beams)
         )
     if not named.installed:
-        raise MissingDependency(named.library, named.extra, f"the CT backend {name!r}")
+        raise named.missing(f"the CT backend {name!r}")
+
+
+def _tested(entry: Backend) -> str:
+    if not entry.tested:
+        return "never run by this project"
+    return "on the CPU" if "any" in entry.devices else "yes"
 
 
 def table() -> list[dict[str, object]]:
@@ -133,10 +152,10 @@ def table() -> list[dict[str, object]]:
                 "beams": ", ".join(item.beams),
                 "devices": ", ".join(item.devices),
                 "state": state,
-                "tested": "yes" if item.tested else "never run by this project",
+                "tested": _tested(item),
             }
         )
-    for library in ("torch_radon", "diffct", "leapctype", "tomosipo"):
+    for library in ("leapctype", "tomosipo"):
         found = importlib.util.find_spec(library) is not None
         rows.append(
             {
@@ -193,3 +212,24 @@ def astra_cuda_projector(geometry: CTGeometry | ConeGeometry, device: torch.devi
 
     assert isinstance(geometry, ConeGeometry)
     return AstraCone(geometry, device)
+
+
+@backend("diffct", library="diffct", extra="diffct", beams=("cone-flat",), devices=("any",))
+def diffct_projector(geometry: CTGeometry | ConeGeometry, device: torch.device) -> Projector:
+    """CUDA kernels of diffct; on the CPU its reference, which is slow."""
+    from medrecon.physics.diffct_backend import DiffctCone
+
+    assert isinstance(geometry, ConeGeometry)
+    return DiffctCone(geometry, device)
+
+
+@backend(
+    "torch-radon", library="torch_radon", install="conda install -c conda-forge carterbox-torch-radon",
+    beams=("parallel", "fan-flat"), devices=("cuda",), tested=False,
+)  # fmt: skip
+def torch_radon_projector(geometry: CTGeometry | ConeGeometry, device: torch.device) -> Projector:
+    """Batches of slices by torch-radon's kernels."""
+    from medrecon.physics.torch_radon_backend import TorchRadonSlices
+
+    assert isinstance(geometry, CTGeometry)
+    return TorchRadonSlices(geometry, device)
