@@ -183,6 +183,45 @@ def traces(records: Records) -> str:
     return "\n".join(lines)
 
 
+def coverage(records: Records) -> str:
+    """One row per method and number of data: share of the true voxels within the intervals, over patients."""
+    levels = list(records[-1]["coverage"])
+    lines = [
+        "",
+        f"| method | views | patients | raw | {' | '.join(f'{float(x):.0%}' for x in levels)} | half-width | error |",
+    ]
+    lines += [f"|---|---|---|---|{'---|' * (len(levels) + 2)}"]
+    for (method, number), rows in grouped([r for r in records if r["kind"] == "test"], "method", "views").items():
+        shares = {level: [r["coverage"][level] for r in rows] for level in levels}
+        cells = [f"{np.mean(x):.1%} ({min(x):.1%} to {max(x):.1%})" for x in shares.values()]
+        samples = f", {rows[0]['samples']} samples" if rows[0]["samples"] > 1 else ""
+        lines += [
+            f"| `{method}`{samples} | {number} | {len(rows)} | {mean(rows, 'raw_coverage'):.0%} | {' | '.join(cells)} "
+            f"| {mean(rows, 'half_width'):.0f} | {mean(rows, 'rms_error'):.0f} |"
+        ]
+    return "\n".join(lines)
+
+
+def trust(records: Records) -> str:
+    """One row per kind of trial: how many were called poor, and the figures that decide."""
+    trials = [trial for record in records for trial in record["trials"]]
+    lines = ["", "| trial | runs | called poor | residual / noise | worst view / median | error of the prior |"]
+    lines += ["|---|---|---|---|---|---|"]
+    for (name,), rows in grouped(trials, "trial").items():
+        if name == "insert":
+            continue
+        ranges = []
+        for figure in ("discrepancy", "uneven", "prior_error"):
+            numbers = [r[figure] for r in rows if r[figure] is not None]
+            ranges.append(f"{min(numbers):.2f} to {max(numbers):.2f}" if numbers else "")
+        poor = [r["level"] == "poor" for r in rows]
+        lines += [f"| {name} | {len(rows)} | {np.mean(poor):.0%} | {' | '.join(ranges)} |"]
+    scores = [[r[key] for r in trials if r["trial"] == "insert"] for key in ("score", "score_without")]
+    hidden, plain = (np.array(x) for x in scores)
+    curve = np.mean((hidden[:, None] > plain) + 0.5 * (hidden[:, None] == plain))
+    return "\n".join([*lines, "", f"Inserts: {len(hidden)}, area under the curve {curve:.3f}."])
+
+
 TABLES: dict[str, tuple[Callable[[Records], str], str]] = {
     "tables": (views, "ct-sparse.jsonl"),
     "objects": (objects, "ct-other.jsonl"),
@@ -197,6 +236,9 @@ TABLES: dict[str, tuple[Callable[[Records], str], str]] = {
     "mri-phantom": (phantom, "mri-phantom.jsonl"),
     "methods": (by_budget, "methods.jsonl"),
     "methods-in-full": (every_run, "methods.jsonl"),
+    "coverage": (coverage, "ct-coverage.jsonl"),
+    "coverage-mri": (coverage, "mri-coverage.jsonl"),
+    "trust": (trust, "ct-trust.jsonl"),
     "seismic": (traces, "seismic.jsonl"),
 }
 """Name of the marks in the page: how a table is made, and of which runs."""

@@ -90,6 +90,24 @@ def test_no_identifier_reaches_any_output(run: Run, series: Path, tmp_path: Path
     assert [leak for found in said + written for leak in found] == []
 
 
+def test_no_identifier_reaches_ome_zarr(run: Run, series: Path, tmp_path: Path) -> None:
+    """Whose metadata are plain text, whatever the codec of its chunks."""
+    pytest.importorskip("zarr", reason="could not import 'zarr'")
+    answers = [
+        run("convert", series, "v.ome.zarr"),
+        run("simulate", "ct", series, "-o", "scan.h5", "--views", 8, "--photons", "1e5"),
+        run("recon", "scan.h5", "-o", "r.ome.zarr", "--like", series, "--method", "sirt", "--steps", 3),
+        run("info", "r.ome.zarr"),
+        run("convert", "r.ome.zarr", "again", "--like", series),
+    ]
+    assert [answer.code for answer in answers] == [0] * len(answers), answers
+    written = dict(contents(tmp_path))
+    assert {"v.ome.zarr/zarr.json", "r.ome.zarr/zarr.json"} <= set(written)
+    assert [leak for name, data in written.items() for leak in leaks(name, data)] == []
+    said = [leaks("what a command said", (answer.out + answer.err).encode()) for answer in answers]
+    assert [leak for found in said for leak in found] == []
+
+
 def test_identifiers_are_kept_in_dicom_alone(run: Run, series: Path, tmp_path: Path) -> None:
     import pydicom
 
