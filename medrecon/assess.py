@@ -183,18 +183,23 @@ def chi_square(system: System, groups: Tensor) -> dict[str, object]:
     ``p_value`` is that of the sum of squares over all data (smaller means less likely by chance); a fit has fewer
     degrees of freedom than data, so it errs on the side of trust.
     """
+    return chi_square_of(groups, system.data_count, noise_known=system.noise_level > 0)
+
+
+def chi_square_of(groups: Tensor, count: int, *, noise_known: bool) -> dict[str, object]:
+    """The same for groups of ``count`` data together."""
     from scipy.stats import chi2
 
-    count = system.data_count
     worst = int(groups.argmax())
     values: dict[str, object] = {
+        "data": count,
         "groups": len(groups),
         "worst_group": worst,
         "worst": float(groups[worst]),
         "median": float(groups.median()),
         "worst_over_median": float(groups[worst] / groups.median().clamp_min(1e-30)),
     }
-    if system.noise_level > 0:
+    if noise_known:
         total = float(groups.double().square().mean()) * count
         values["p_value"] = float(chi2.sf(total, count))
         values["standard_errors"] = (total / count - 1) * sqrt(count / 2)

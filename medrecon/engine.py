@@ -155,7 +155,9 @@ def reconstruct(
             raise UsageError(f"method {method} needs a prior", hint="Give one with --prior; see medrecon priors list.")
         first = classical_methods(problem)[0]
         baseline_method = first if given is None else "given"
-        baseline = run.loop(make_sampler(first, {}), KeyedNoise(seed), "baseline").estimate if given is None else given
+        baseline = given
+        if baseline is None:
+            baseline = run.loop(sampler_for(problem, first, {}), KeyedNoise(seed), "baseline").estimate
         theirs = problem.prior.card
         ends = torch.quantile(baseline.flatten()[:: max(1, baseline.numel() // 100_000)], torch.tensor([0.01, 0.99]))
         check_compatible(theirs, theirs.quantity, (ends * theirs.scale + theirs.offset).tolist())  # units of the prior

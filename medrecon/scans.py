@@ -192,7 +192,7 @@ def cut_ct(scan: Scan, first: int, last: int) -> Scan:
     if scan.is_cone:
         raise InputError(
             "a slice of a cone-beam scan cannot be reconstructed by itself: its rays cross all slices",
-            hint="Preview on coarse voxels instead: --voxel MM.",
+            hint="Take coarse voxels instead: --voxel MM.",
         )
     grid = cut_grid(scan.volume_geometry, first, last)
     return replace(

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from medrecon.engine import Result
     from medrecon.prior import NetworkPrior
     from medrecon.problem import Problem
+    from medrecon.slabs import Slab
 
 _PREVIEW_MARGIN = 3  # neighbours on either side of a previewed slice: the coupling along z needs them
 
@@ -117,10 +118,11 @@ class Job:
             shape = (scan.volume_geometry.shape[0], shape[1], shape[2])
         return grid_of(scan, shape, voxel), source_orientation(scan)
 
-    def prepared(self, *, for_plan: bool = False) -> Prepared:
+    def prepared(self, *, for_plan: bool = False, scan: Scan | KSpace | Traces | None = None) -> Prepared:
         """Everything that the run needs; for a plan nothing that takes long: MR phase as the centre of k-space has it.
 
-        Raises InputError or UsageError where it does not fit together.
+        ``scan`` is a part of the scan instead of the whole. Raises InputError or UsageError where it does not fit
+        together.
         """
         from medrecon.data import Traces
         from medrecon.data.formats import content_for
@@ -131,7 +133,7 @@ class Job:
         config = self.config
         settings = self.method_settings()
         device = running.device_name(config.device or "auto")
-        scan = self.scan()
+        scan = self.scan() if scan is None else scan
         for text in scan.meta.get("warnings", ()):
             console.remark(f"{self.data.name}: {text}")
         quantity = options.quantity_name(config.quantity) or ("HU" if scan.modality == "ct" else None)
@@ -182,6 +184,63 @@ class Job:
         return settings
 
     # --- the run ----------------------------------------------------------------------------------------------
+    def run(self, ready: Prepared, method: str, checkpoint: Path | None = None, words: str = "") -> Result:
+        """The engine's answer, with progress on stderr."""
+        return running.run(
+            ready.problem,
+            method,
+            ready.settings,
+            words=words,
+            quantity=ready.quantity,
+            samples=self.config.samples or 1,
+            seed=self.config.seed or 0,
+            checkpoint=checkpoint,
+            judgement=self.config.trust or "basic",
+        )
+
+    def in_slabs(self, *, resume: bool) -> tuple[Prepared, Result]:
+        """The same, some slices at a time; what was prepared holds the whole scan, and the problem of one slab.
+
+        Raises UsageError for what does not go with slabs, InputError where slices were not measured apart.
+        """
+        from medrecon.samplers import samplers
+        from medrecon.slabs import reconstruct_in_slabs
+
+        if resume:
+            raise UsageError("a run in slabs cannot be resumed", hint="Leave --slab or --resume out.")
+        scan, slabs = self._slabs()
+        made, automatic = list[Prepared](), self.config.method in (None, "auto")
+
+        def solve(slab: Slab, method: str) -> Result:
+            ready = self.prepared(scan=_cut(scan, slab))
+            if made and automatic and not samplers.get(method).needs_prior:
+                ready = replace(ready, settings={})  # those that were said are for the diffusion method
+            made.append(ready)
+            return self.run(ready, method, words=f"slices {slab.first} to {slab.last - 1}")
+
+        result = reconstruct_in_slabs(slabs, scan.volume_geometry, self.config.method or "auto", solve)
+        return replace(made[0], scan=scan), result
+
+    def thickest_slab(self) -> tuple[Prepared, int]:
+        """What the largest slab needs, for a plan, and how many slabs there are."""
+        scan, slabs = self._slabs()
+        largest = max(slabs, key=lambda slab: slab.high - slab.low)
+        return self.prepared(for_plan=True, scan=_cut(scan, largest)), len(slabs)
+
+    def _slabs(self) -> tuple[Scan | KSpace, list[Slab]]:
+        from medrecon.data import Traces
+        from medrecon.slabs import slabs_of
+
+        config = self.config
+        if self.preview is not None:
+            raise UsageError("--preview-slice excludes --slab")
+        if config.like is not None or config.voxel is not None or config.shape is not None:
+            raise UsageError("slabs go with the grid of the scan", hint="Leave --like, --voxel and --shape out.")
+        scan = self.scan()
+        if isinstance(scan, Traces):
+            raise UsageError("slabs are for slices", found=scan.modality, hint="Large surveys are streamed anyway.")
+        return scan, slabs_of(scan.volume_geometry.shape[0], config.slab or 1)
+
     def execute(self, *, resume: bool = False) -> dict[str, object]:
         """Reconstruct and write everything; returns the summary of the run."""
         from medrecon.data import Traces, write
@@ -191,18 +250,12 @@ class Job:
         config, beside = self.config, Beside(self.output)
         if stream.is_for(self):
             return stream.execute(self)
-        ready = self.prepared()
-        self.prepare_checkpoint(resume)  # bad input leaves that of an earlier run alone
-        result = running.run(
-            ready.problem,
-            config.method or "auto",
-            ready.settings,
-            quantity=ready.quantity,
-            samples=config.samples or 1,
-            seed=config.seed or 0,
-            checkpoint=None if self.preview is not None else beside.checkpoint,
-            judgement=config.trust or "basic",
-        )
+        if config.slab is not None:
+            ready, result = self.in_slabs(resume=resume)
+        else:
+            ready = self.prepared()
+            self.prepare_checkpoint(resume)  # bad input leaves that of an earlier run alone
+            result = self.run(ready, config.method or "auto", None if self.preview is not None else beside.checkpoint)
         record = self.record(ready, result)
         doubts = self.doubts(ready, result)
         for doubt in doubts:
@@ -335,6 +388,13 @@ class Job:
 
         known = ready.problem.noise_model is not None
         return warnings_of(ready.scan, float(str(result.assessment["discrepancy"])), noise_known=known)
+
+
+def _cut(scan: Scan | KSpace, slab: Slab) -> Scan | KSpace:
+    from medrecon.scans import cut_slices
+
+    part: Scan | KSpace = cut_slices(scan, slab.low, slab.high)  # type: ignore[assignment]
+    return part
 
 
 def _is_complex(method: str | None) -> bool:

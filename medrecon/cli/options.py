@@ -187,6 +187,7 @@ class RunConfig:
     traces: list[str] | None = None
     kspace: list[str] | None = None
     tile: int | None = None
+    slab: int | None = None
     settings: dict[str, object] | None = None
 
     def over(self, other: RunConfig) -> RunConfig:

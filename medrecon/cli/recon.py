@@ -35,6 +35,12 @@ def recon(
         int | None,
         typer.Option("--tile", min=1, metavar="PIXELS", help="Ask the prior about overlapping tiles of large slices."),
     ] = None,
+    slab: Annotated[
+        int | None,
+        typer.Option(
+            "--slab", min=1, metavar="SLICES", help="Large volumes: so many slices at a time, to save memory."
+        ),
+    ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of the method; may be repeated.")
     ] = None,
@@ -79,7 +85,7 @@ def recon(
     said = options.RunConfig(
         method=method, prior=prior, steps=steps, samples=samples, seed=seed, device=device, quantity=quantity,
         like=like, voxel=voxel, shape=shape, report=report, views=views, correct=correct or None, trust=trust,
-        traces=traces or None, kspace=kspace or None, tile=tile,
+        traces=traces or None, kspace=kspace or None, tile=tile, slab=slab,
         settings=options.settings_of(settings),
     )  # fmt: skip
     settled = options.resolved(said, config)
@@ -127,17 +133,20 @@ def _show_plan(job: Job, as_json: bool) -> None:
     from medrecon.planning import plan
     from medrecon.scans import measured_in_words
 
-    ready = job.prepared(for_plan=True)
-    problem = ready.problem
-    estimate = plan(problem, job.config.method or "auto", ready.settings, samples=job.config.samples or 1)
+    ready, slabs = job.prepared(for_plan=True), 1
+    shape, planned = ready.problem.geometry.shape, ready
+    if job.config.slab is not None:
+        planned, slabs = job.thickest_slab()
+    estimate = plan(planned.problem, job.config.method or "auto", ready.settings, samples=job.config.samples or 1)
     values = {
         "input": job.data.name,
         "method": estimate.method,
-        "shape": problem.geometry.shape,
+        "shape": shape,
         "data_shape": ready.scan.data.shape,
         "evaluations_per_slice": estimate.evaluations,
-        "evaluations": estimate.evaluations * problem.geometry.shape[0],
-        "seconds": round(estimate.seconds, 1),
+        "evaluations": estimate.evaluations * shape[0],
+        "slabs": slabs,
+        "seconds": round(estimate.seconds * slabs, 1),
         "memory_mib": round(estimate.memory_mib),
         "dry_run": True,
     }
@@ -146,10 +155,11 @@ def _show_plan(job: Job, as_json: bool) -> None:
         return
     rows = [
         ("method", estimate.method),
-        ("volume", f"{' x '.join(map(str, problem.geometry.shape))} (z, y, x)"),
+        ("volume", f"{' x '.join(map(str, shape))} (z, y, x)"),
         ("data", measured_in_words(ready.scan)),
+        ("slabs", f"{slabs}, of up to {planned.problem.geometry.shape[0]} slices with their margins"),
         ("evaluations", f"{estimate.evaluations} of the prior for each slice"),
-        ("time", f"about {estimate.seconds:.0f} s"),
+        ("time", f"about {estimate.seconds * slabs:.0f} s"),
         ("memory", f"about {estimate.memory_mib:.0f} MiB"),
     ]
-    console.result(console.table(rows))
+    console.result(console.table([row for row in rows if job.config.slab is not None or row[0] != "slabs"]))

@@ -44,8 +44,9 @@ class Bars:
 class Progress:
     """An engine callback that shows each stage as a bar and says stop once a signal came."""
 
-    def __init__(self, stop: list[int], samples: int) -> None:
+    def __init__(self, stop: list[int], samples: int, words: str = "") -> None:
         self._stop, self._samples, self._bars = stop, samples, Bars()
+        self._words = f"{words}: " if words else ""
 
     def __call__(self, report: StepReport) -> bool:
         """Show one step; False once the run shall stop."""
@@ -53,7 +54,7 @@ class Progress:
         done = report.step + (report.sample * report.total_steps if runs > 1 else 0)
         discrepancy = report.stats.get("discrepancy")
         remark = f"residual/noise {discrepancy:.2f}" if discrepancy is not None else ""
-        self._bars.show(report.stage, done, report.total_steps * runs, remark)
+        self._bars.show(self._words + report.stage, done, report.total_steps * runs, remark)
         return not self._stop
 
     def close(self) -> None:
@@ -83,12 +84,15 @@ def stoppable() -> Iterator[list[int]]:
             signal.signal(name, handler)
 
 
-def run(problem: Problem, method: str, settings: Mapping[str, object], **options: object) -> Result:
-    """`reconstruct` with progress on stderr. A signal ends the command with 128 + its number, the state saved."""
+def run(problem: Problem, method: str, settings: Mapping[str, object], *, words: str = "", **options: object) -> Result:
+    """`reconstruct` with progress on stderr, ``words`` before each stage.
+
+    A signal ends the command with 128 + its number, the state saved.
+    """
     from medrecon.engine import reconstruct
 
     with stoppable() as stop:
-        progress = Progress(stop, int(options.get("samples", 1)))  # type: ignore[call-overload]
+        progress = Progress(stop, int(options.get("samples", 1)), words)  # type: ignore[call-overload]
         try:
             result = reconstruct(problem, method, callback=progress, **options, **settings)  # type: ignore[arg-type]
         finally:
