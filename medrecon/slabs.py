@@ -74,12 +74,12 @@ def reconstruct_in_slabs(
         return Volume(whole[name], grid, *kinds[name]) if name in whole else None
 
     first = parts[0]
-    kinds = {name: (volume.quantity, volume.meta) for name, volume in _volumes(first).items()}
-    volume = on_grid("result")
-    assert volume is not None
+    kinds = {name: (part.quantity, part.meta) for name, part in _volumes(first).items()}
+    joined = on_grid("result")
+    assert joined is not None
     return replace(
         first,
-        volume=volume,
+        volume=joined,
         baseline=on_grid("baseline"),
         spread=on_grid("spread"),
         layers={name: layer for name in first.layers if (layer := on_grid(f"layer {name}")) is not None},
