@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from medrecon.noise import KeyedNoise
 from medrecon.physics.seismic import TraceMask
-from medrecon.prior import NetworkPrior
+from medrecon.prior import EMPTY, NetworkPrior
 from medrecon.problem import System
 from medrecon.selection import decibels
 from medrecon.solvers import cg, least_squares_gram
@@ -33,7 +33,6 @@ LAYERS = ("null-share", "prior-only", "half-width")
 _PROBE_LEVELS = (0.3, 0.8)  # noise on the classical volume for the test of the prior, internal units
 _NEIGHBOURHOOD = 2.0  # pixels: standard deviation of the window of local shares
 _MOST_GROUPS = 512  # in the record
-_OBJECT = 0.08  # nearer to empty space than this counts as empty
 
 
 @dataclass(frozen=True)
@@ -53,6 +52,9 @@ class Thresholds:
     prior_error, guided_prior_error
         Error of the prior on this object over that on its card; a prior that is guided by the very volume that it is
         tested on does better than its card.
+    brightness
+        How far the upper quartile of the object lies outside those of the objects that the prior was trained on, in
+        internal units.
     held_out
         Prediction error of the prior's volume over that of the classical one.
     attenuation
@@ -73,6 +75,7 @@ class Thresholds:
     uneven_noted: float = 2.0
     prior_error: float = 2.5
     guided_prior_error: float = 0.8
+    brightness: float = 0.2
     held_out: float = 1.05
     attenuation: tuple[float, float] = (0.1, 3.0)
     unseen: float = 0.1
@@ -261,16 +264,21 @@ def prior_fit(system: System, classical: Tensor) -> dict[str, object]:
         ratios[f"{sigma:g}"] = rms(error) * card.scale / prior.rms_error(sigma)
     low, high = (
         float(v) * card.scale + card.offset
-        for v in torch.quantile(
-            classical.flatten()[:: max(1, classical.numel() // 100_000)], torch.tensor([0.01, 0.99])
-        )
+        for v in torch.quantile(_thinned(classical.flatten()), torch.tensor([0.01, 0.99]))
     )
+    bright, strange = None, 0.0
+    if card.brightness:
+        occupied = classical[object_mask(system, classical)]
+        bright = float(_thinned(occupied).quantile(0.75)) * card.scale + card.offset
+        strange = max(card.brightness[0] - bright, bright - card.brightness[1], 0.0) / card.scale
     width = card.range[1] - card.range[0]
     outside = max(card.range[0] - low, high - card.range[1], 0.0) / width
     return {
         "error_ratio": max(ratios.values(), default=None),
         "error_ratios": ratios,
         "outside_range": outside,
+        "brightness": bright,
+        "brightness_outside": strange,
         "validated": bool(card.error_curve),
         "guided": isinstance(prior, NetworkPrior) and prior.guides > 0,
     }
@@ -320,6 +328,11 @@ def verdict(figures: Mapping[str, object], limits: Thresholds, *, noise_known: b
     if ratio is not None and ratio > (limits.guided_prior_error if guided else limits.prior_error):
         poor.append("prior")
         said.append(f"the prior errs {ratio:.1f} times as much on this object as on those it was validated on")
+    if (_number(figures, "prior_fit", "brightness_outside") or 0.0) > limits.brightness:
+        poor.append("brightness")
+        said.append(
+            "the object is much brighter or darker than those that the prior was trained on, as with a wrong unit"
+        )
     if (_number(figures, "prior_fit", "outside_range") or 0.0) > 0.25:
         poor.append("range")
         said.append("the values lie outside the range that the prior was trained on")
@@ -390,8 +403,13 @@ def _mapping(value: object) -> Mapping[str, object]:
 # --- small parts -----------------------------------------------------------------------------------------------------
 def object_mask(system: System, x: Tensor) -> Tensor:
     """Where the object is: voxels that differ from empty space; all where nothing does."""
-    occupied = (x - system.background).abs() > _OBJECT
+    occupied = (x - system.background).abs() > EMPTY
     return occupied if bool(occupied.any()) else torch.ones_like(occupied)
+
+
+def _thinned(values: Tensor, count: int = 100_000) -> Tensor:
+    """About ``count`` of them, evenly spread: as many as quantiles need."""
+    return values[:: max(1, values.numel() // count)]
 
 
 def _at_most(groups: Tensor, count: int) -> Tensor:

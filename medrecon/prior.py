@@ -37,6 +37,9 @@ _CARDLESS = "Keep the .json with the weights; published checkpoints are converte
 BUNDLED = Path(__file__).resolve().parent / "weights"
 
 
+EMPTY = 0.08
+"""Nearer to empty space than this, in network units, counts as empty."""
+
 ANY = "any"
 """Orientation of a prior that knows slices of every plane, either way round."""
 
@@ -59,6 +62,9 @@ class PriorCard:
     step from there to their own range belongs to the architecture.
 
     ``calibration`` says how wide intervals around results of this prior must be (`medrecon.calibration`).
+
+    ``brightness`` is the lowest and the highest upper quartile of the objects that it was trained on, in the quantity:
+    where soft tissue lies in CT, whatever bone and lung there is. Empty where each volume has a scale of its own.
     """
 
     name: str
@@ -82,6 +88,7 @@ class PriorCard:
     licence: str = ""
     sha256: str = ""
     calibration: tuple[Calibration, ...] = ()
+    brightness: tuple[float, ...] = ()
 
     @property
     def signed(self) -> bool:
@@ -103,6 +110,7 @@ class PriorCard:
             as_tuples = {
                 "range": tuple(values["range"]),
                 "spacing_mm": tuple(values["spacing_mm"]),
+                "brightness": tuple(values.get("brightness", ())),
                 "error_curve": tuple(tuple(pair) for pair in values.get("error_curve", ())),
                 "sequences": tuple(values.get("sequences", ())),
                 "calibration": tuple(map(Calibration.from_dict, values.get("calibration", ()))),
@@ -128,6 +136,8 @@ class PriorCard:
             "guide_error": 0 < self.guide_error < inf,
             "sigma_min and sigma_max": 0 < self.sigma_min < self.sigma_max < inf,
             "range": isfinite(low) and isfinite(high) and low < high,
+            "brightness": not self.brightness
+            or (len(self.brightness) == 2 and -inf < self.brightness[0] <= self.brightness[1] < inf),
             "spacing_mm": len(self.spacing_mm) == 2 and all(0 < size < inf for size in self.spacing_mm),
             "orientation": self.orientation == ANY
             or (

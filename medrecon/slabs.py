@@ -118,7 +118,12 @@ def _without_volumes(result: Result) -> Result:
 
 # --- one assessment of several ---------------------------------------------------------------------------------------
 _MEANS = {("null_space", "share"), ("prior_only", "share_of_difference")}
-_LARGEST = {("prior_only", "largest"), ("prior_fit", "error_ratio"), ("prior_fit", "outside_range")}
+_LARGEST = {
+    ("prior_only", "largest"),
+    ("prior_fit", "error_ratio"),
+    ("prior_fit", "outside_range"),
+    ("prior_fit", "brightness_outside"),
+}
 
 
 def _merged(found: Sequence[Mapping[str, object]], *, noise_known: bool) -> dict[str, object]:

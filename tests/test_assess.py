@@ -195,6 +195,24 @@ def test_values_outside_the_range_of_the_prior():
     assert prior_fit(system, system.from_quantity(phantom_body()))["outside_range"] > 0.25
 
 
+@pytest.mark.parametrize(("factor", "flagged"), [(1.0, False), (1.08, False), (1.5, True), (0.67, True)])
+def test_an_object_of_another_brightness_than_the_prior_knows(factor: float, flagged: bool):
+    """As data in a wrong unit make it, which fit as well as before."""
+    prior = FunctionPrior(lambda noisy, sigma: noisy, **hu_card(brightness=(-20.0, 60.0)))
+    system = measured(views=30, prior=prior).system()
+    x = system.from_quantity(phantom_body() * factor)
+    figures = assess(system, x, classical=x).figures
+    assert figures["prior_fit"]["brightness"] == pytest.approx(1000 * factor - 1000, abs=40)
+    assert ("brightness" in figures["verdict"]["reasons"]) == flagged
+    assert figures["verdict"]["level"] == "poor" or not flagged
+
+
+def test_a_prior_without_a_common_scale_has_no_brightness():
+    system = measured(prior=FunctionPrior(lambda noisy, sigma: noisy, **hu_card())).system()
+    found = prior_fit(system, system.from_quantity(phantom_body()))
+    assert found["brightness"] is None and found["brightness_outside"] == 0.0
+
+
 # --- the engine and the words --------------------------------------------------------------------------------------
 def test_the_engine_reports_it():
     result = reconstruct(measured(), "tv")

@@ -9,7 +9,7 @@ import numpy as np
 from medrecon.data.provenance import versions
 from medrecon.metrics import PLANES
 from medrecon.network import count_parameters
-from medrecon.prior import ANY, PriorCard
+from medrecon.prior import ANY, EMPTY, PriorCard
 from medrecon.training.corpus import STEP, Corpus
 from medrecon.training.settings import TrainingSettings
 from medrecon.training.state import TrainingState
@@ -70,7 +70,20 @@ def make_card(
             "history": state.history,
         },
         licence=settings.licence or (before.licence if before else ""),
+        brightness=_brightness(training) if intensity.scale else (),
     )
+
+
+def _brightness(training: Corpus) -> tuple[float, float]:
+    """Lowest and highest upper quartile of the objects of all volumes, in the quantity."""
+    quartiles = []
+    for source in np.unique(training.index[:, 0]):
+        numbers = np.flatnonzero(training.index[:, 0] == source)
+        values = np.concatenate([training.stored(i).ravel()[::7] for i in numbers]) * STEP
+        if (occupied := values > EMPTY).any():
+            quartiles.append(float(np.quantile(values[occupied], 0.75)))
+    scale, offset = training.intensity.scale or 1.0, training.intensity.offset
+    return offset + scale * min(quartiles, default=0.0), offset + scale * max(quartiles, default=0.0)
 
 
 def _start(before: PriorCard, seen: dict[str, list[dict]]) -> dict:

@@ -10,7 +10,8 @@ Every patient is measured once and reconstructed by total variation and by the p
 ``angles``     with angles that span 6 % too little;
 ``units``      with data in the wrong unit (line integrals 1.5 times too large);
 ``foreign``    an MR head given out as Hounsfield units, which the prior has never seen: a wrong prior for the object;
-``prior``      the same data with the prior of MR heads, its card rewritten to that of CT (as it stands, it is refused);
+``prior``      the same data with the prior of MR heads: caught if it is refused;
+``disguised``  the same with the card of the CT prior on that of MR heads, which no check of units can see;
 ``insert``     a disc of 8 mm radius and 150 HU put into the result where the data cannot see it (its unmeasured part).
 
 A fault is caught when the level is ``poor``; an insert is scored by the map of what only the prior says, at its place,
@@ -41,13 +42,16 @@ from medrecon.assess import assess, measured_part, object_mask, rms
 from medrecon.data.formats import read_volume
 from medrecon.data.volume import Geometry, Volume
 from medrecon.engine import Result, reconstruct
+from medrecon.errors import InputError
 from medrecon.physics.ct import CTOperator
 from medrecon.prior import NetworkPrior, Prior, load_prior
 from medrecon.problem import Problem, System
 from medrecon.selection import diffusion_method
 
+CAUGHT = ("poor", "refused")
 _INSERTS = 4  # places for each patient
 _RADIUS_MM, _HU = 8.0, 150.0
+_FIGURES = ("discrepancy", "uneven", "null_share", "prior_only", "prior_error", "brightness")
 
 
 def main() -> None:
@@ -83,7 +87,12 @@ def _trials(options: argparse.Namespace, name: str, views: int, prior: NetworkPr
         yield {"trial": trial, **_figures(_reconstructed(changed, prior))}
     foreign = measured(_foreign(truth.geometry), views, options.photons, seed=0)
     yield {"trial": "foreign", **_figures(_reconstructed(foreign, prior))}
-    yield {"trial": "prior", **_figures(_reconstructed(problem, _disguised(load_prior("mr"), prior)))}
+    other = load_prior("mr")
+    try:
+        yield {"trial": "prior", **_figures(_reconstructed(problem, other))}
+    except InputError as error:
+        yield {"trial": "prior", **dict.fromkeys(_FIGURES), "level": "refused", "reasons": [error.what]}
+    yield {"trial": "disguised", **_figures(_reconstructed(problem, _disguised(other, prior)))}
     yield from _inserts(replace(problem, prior=prior), good)
 
 
@@ -130,6 +139,7 @@ def _figures(result: Result) -> dict[str, object]:
         "null_share": found["null_space"]["share"],
         "prior_only": found["prior_only"]["relative_to_contrast"],
         "prior_error": found["prior_fit"]["error_ratio"],
+        "brightness": found["prior_fit"]["brightness"],
     }
 
 
@@ -170,11 +180,11 @@ def _disc(grid: Geometry, centre: np.ndarray) -> Tensor:
 def summary(records: list[dict]) -> dict[str, object]:
     """Share of each fault that was caught, false alarms, and the area under the curve of the inserts."""
     values: dict[str, object] = {}
-    for trial in ("good", "shift", "angles", "units", "foreign", "prior"):
+    for trial in ("good", "shift", "angles", "units", "foreign", "prior", "disguised"):
         chosen = [r for r in records if r["trial"] == trial]
         if chosen:
             name = "false_alarms" if trial == "good" else f"caught_{trial}"
-            values[name] = {"share": float(np.mean([r["level"] == "poor" for r in chosen])), "trials": len(chosen)}
+            values[name] = {"share": float(np.mean([r["level"] in CAUGHT for r in chosen])), "trials": len(chosen)}
             for figure in ("discrepancy", "uneven", "prior_error", "prior_only"):
                 numbers = [r[figure] for r in chosen if r[figure] is not None]
                 values[name][figure] = [float(f(numbers)) for f in (np.min, np.median, np.max)] if numbers else None

@@ -205,7 +205,10 @@ def coverage(records: Records) -> str:
 def trust(records: Records) -> str:
     """One row per kind of trial: how many were called poor, and the figures that decide."""
     trials = [trial for record in records for trial in record["trials"]]
-    lines = ["", "| trial | runs | called poor | residual / noise | worst view / median | error of the prior |"]
+    lines = [
+        "",
+        "| trial | runs | poor or refused | residual / noise | worst view / median | error of the prior |",
+    ]
     lines += ["|---|---|---|---|---|---|"]
     for (name,), rows in grouped(trials, "trial").items():
         if name == "insert":
@@ -214,7 +217,7 @@ def trust(records: Records) -> str:
         for figure in ("discrepancy", "uneven", "prior_error"):
             numbers = [r[figure] for r in rows if r[figure] is not None]
             ranges.append(f"{min(numbers):.2f} to {max(numbers):.2f}" if numbers else "")
-        poor = [r["level"] == "poor" for r in rows]
+        poor = [r["level"] in ("poor", "refused") for r in rows]
         lines += [f"| {name} | {len(rows)} | {np.mean(poor):.0%} | {' | '.join(ranges)} |"]
     scores = [[r[key] for r in trials if r["trial"] == "insert"] for key in ("score", "score_without")]
     hidden, plain = (np.array(x) for x in scores)
