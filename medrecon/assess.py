@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from medrecon.consistency import moment_mismatch
 from medrecon.noise import KeyedNoise
 from medrecon.physics.seismic import TraceMask
 from medrecon.prior import EMPTY, NetworkPrior
@@ -52,6 +53,8 @@ class Thresholds:
     prior_error, guided_prior_error
         Error of the prior on this object over that on its card; a prior that is guided by the very volume that it is
         tested on does better than its card.
+    moments, moments_poor
+        Misfit of the moments of the views, in detector columns: worth care, and a wrong geometry.
     brightness
         How far the upper quartile of the object lies outside those of the objects that the prior was trained on, in
         internal units.
@@ -75,6 +78,8 @@ class Thresholds:
     uneven_noted: float = 2.0
     prior_error: float = 2.5
     guided_prior_error: float = 0.8
+    moments: float = 0.02
+    moments_poor: float = 1.0
     brightness: float = 0.2
     held_out: float = 1.05
     attenuation: tuple[float, float] = (0.1, 3.0)
@@ -129,6 +134,8 @@ def assess(
     if system.raw.quantity == "1/mm":
         attenuation = system.to_quantity(x[inside].median())
         figures["attenuation_over_water"] = float(attenuation) / system.raw.water
+    if (columns := moment_mismatch(system.raw)) is not None:
+        figures["moments"] = {"columns": columns}
     maps, op = dict[str, Tensor](), system.raw.op
     if isinstance(op, TraceMask):  # whole traces are known or not: the live map says what the data cannot decide
         faint = faint_share(loudness(x.cpu().numpy()), op.live.cpu().numpy())
@@ -311,6 +318,10 @@ def verdict(figures: Mapping[str, object], limits: Thresholds, *, noise_known: b
         said.append(f"one group of data fits {uneven:.1f} times worse than most")
     elif uneven > limits.uneven_noted:
         said.append(f"the worst group of data fits {uneven:.1f} times worse than the median one")
+    columns = _number(figures, "moments", "columns") or 0.0
+    if columns > limits.moments:
+        (poor if columns > limits.moments_poor else fair).append("moments")
+        said.append(f"the views cannot all be of one object at the stated angles and axis ({columns:.2g} columns off)")
     attenuation = _number(figures, "attenuation_over_water")
     if attenuation is not None and not limits.attenuation[0] <= attenuation <= limits.attenuation[1]:
         poor.append("units")

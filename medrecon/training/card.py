@@ -79,7 +79,7 @@ def _brightness(training: Corpus) -> tuple[float, float]:
     quartiles = []
     for source in np.unique(training.index[:, 0]):
         numbers = np.flatnonzero(training.index[:, 0] == source)
-        values = np.concatenate([training.stored(i).ravel()[::7] for i in numbers]) * STEP
+        values = np.concatenate([training.stored(int(i)).ravel()[::7] for i in numbers]) * STEP
         if (occupied := values > EMPTY).any():
             quartiles.append(float(np.quantile(values[occupied], 0.75)))
     scale, offset = training.intensity.scale or 1.0, training.intensity.offset

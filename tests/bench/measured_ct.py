@@ -4,8 +4,8 @@
 
 No truth exists of measured objects, so views are hidden: of a tooth (synchrotron, parallel beam, 181 views) all but
 every eighth, or fourth; of an acrylic disc of the Helsinki Tomography Challenge 2022 (fan beam) the last third of an
-arc of 90 or 60 degrees, so that a limited arc has to say what comes next. Columns are merged in pairs. The error is that of
-the hidden data relative to their size. The prior knows patients; teeth and acrylic discs are out of its domain.
+arc of 90 or 60 degrees, so that a limited arc has to say what comes next. Columns are merged in pairs. The error is
+that of the hidden data relative to their size. The prior knows patients; teeth and acrylic discs are out of its domain.
 """
 
 from __future__ import annotations

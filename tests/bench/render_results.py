@@ -16,6 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from quality_trust import caught
+
 Records = list[dict]
 PLANES = ("axial", "coronal", "sagittal")
 
@@ -214,11 +217,11 @@ def trust(records: Records) -> str:
         if name == "insert":
             continue
         ranges = []
-        for figure in ("discrepancy", "uneven", "prior_error"):
+        for figure, digits in (("discrepancy", 2), ("moments", 3), ("prior_error", 2), ("brightness", 0)):
             numbers = [r[figure] for r in rows if r[figure] is not None]
-            ranges.append(f"{min(numbers):.2f} to {max(numbers):.2f}" if numbers else "")
-        poor = [r["level"] in ("poor", "refused") for r in rows]
-        lines += [f"| {name} | {len(rows)} | {np.mean(poor):.0%} | {' | '.join(ranges)} |"]
+            ranges.append(f"{min(numbers):.{digits}f} to {max(numbers):.{digits}f}" if numbers else "")
+        shares = [np.mean([caught(r) for r in rows]), np.mean([r["level"] == "poor" for r in rows])]
+        lines += [f"| {name} | {len(rows)} | {shares[0]:.0%} | {shares[1]:.0%} | {' | '.join(ranges)} |"]
     scores = [[r[key] for r in trials if r["trial"] == "insert"] for key in ("score", "score_without")]
     hidden, plain = (np.array(x) for x in scores)
     curve = np.mean((hidden[:, None] > plain) + 0.5 * (hidden[:, None] == plain))
