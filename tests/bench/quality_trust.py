@@ -14,8 +14,8 @@ Every patient is measured once and reconstructed by total variation and by the p
 ``disguised``  the same with the card of the CT prior on that of MR heads, which no check of units can see;
 ``insert``     a disc of 8 mm radius and 150 HU put into the result where the data cannot see it (its unmeasured part).
 
-A fault is caught when the verdict names one or the run is refused; an insert is scored by the map of what only the prior
-says, at its place, against the same place without it. Patients of ``test`` are never used to choose a threshold.
+A fault is caught when the verdict names one or the run is refused; an insert is scored by the map of what only the
+prior says, at its place, against the same place without it. Patients of ``test`` are never used to choose a threshold.
 """
 
 from __future__ import annotations
