@@ -66,10 +66,10 @@ def test_the_scale_of_data_and_pixels_does_not_matter() -> None:
 
 
 def test_noise_alone_is_no_misfit() -> None:
+    geometry, noise = CTGeometry.parallel(GRID.shape, GRID.spacing, 8), GaussianNoise(0.03)
     for seed in range(5):
-        geometry = CTGeometry.parallel(GRID.shape, GRID.spacing, 8)
-        data = simulate_ct(volume(), geometry, GaussianNoise(0.03), seed=seed)
-        assert moment_mismatch(Problem(CTOperator(geometry), data, GRID, "1/mm", noise_model=GaussianNoise(0.03))) == 0.0
+        data = simulate_ct(volume(), geometry, noise, seed=seed)
+        assert moment_mismatch(Problem(CTOperator(geometry), data, GRID, "1/mm", noise_model=noise)) == 0.0
 
 
 def test_nothing_is_said_where_nothing_is_known() -> None:
