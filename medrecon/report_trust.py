@@ -85,11 +85,15 @@ def _rows(data: ReportData) -> list[tuple[str, str, str]]:
     add("worst over median group", ("residual", "worst_over_median"), "{:.2f}", "far above 1: some data do not fit in")
     add("chi-square, p", ("residual", "p_value"), "{:.2g}",
         "chance of such a residual if noise were all there is; near 0 where voxels stand for real objects")  # fmt: skip
+    add("misfit of the moments", ("moments", "columns"), "{:.3f} columns",
+        "centre and width of the views, against those of any object at the stated angles and axis")  # fmt: skip
     add("detail without data", ("null_space", "share"), "{:.0%}", "mean of the map below over the object")
     add("from the prior alone", ("prior_only", "rms"), "{:.3g} " + unit, "root mean square over the object")
     add("the same, of the contrast", ("prior_only", "relative_to_contrast"), "{:.1%}",
         "relative to the standard deviation over the object")  # fmt: skip
     add("error of the prior here", ("prior_fit", "error_ratio"), "{:.2f}", "over its error on its validation data")
+    add("brightness", ("prior_fit", "brightness"), "{:.0f} " + unit,
+        "upper quartile of the object; a wrong unit moves it from where the prior knows it")  # fmt: skip
     add("held-out data, result", ("held_out", "result"), "{:.3f}", f"prediction error over the {over}")
     add("held-out data, classical", ("held_out", "classical"), "{:.3f}", "of total variation, for comparison")
     add("spread over samples", ("spread", "rms"), "{:.3g} " + unit, "root mean square over the object")
