@@ -19,6 +19,7 @@ _ORDERS = (1, 2)
 _FEWEST_VIEWS = 6  # of which a polynomial of degree 2 explains three
 _MOST_SLICES = 64  # evenly spread: a wrong geometry is wrong in all of them
 _SIGNIFICANT = 4.0  # standard errors that a misfit has to exceed its noise by
+_DEVIATIONS = 6.0  # of the noise: a column that shows more than that shows a part of the object
 _EDGE = 0.02  # of the largest value: more at the ends of the detector means that it cut the object off
 
 
@@ -41,7 +42,8 @@ def moment_mismatch(problem: Problem) -> float | None:
     shown = mass.mean(axis=0) > 0.1 * mass.max()
     data, mass = data[:, shown], mass[:, shown].mean(axis=0)
     # Far columns show nothing but their noise, which high moments count most
-    reach = np.abs(positions)[data.max(axis=(0, 1)) > _EDGE * data.max()].max()
+    seen = data.max(axis=(0, 1)) > _DEVIATIONS * np.median(spread)
+    reach = np.abs(positions)[seen].max()
     near = np.abs(positions) <= reach + 2 * geometry.column_spacing
     data, spread, positions = data[..., near], spread[:, shown][..., near], positions[near]
     width = np.sqrt((data * positions**2).sum(axis=(0, 2)) / (len(data) * mass))

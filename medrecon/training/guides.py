@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from medrecon.problem import Problem
 
 _FORMAT = "medrecon-pairs-2"
+_PATIENCE = 10.0  # seconds for the process that makes guides to end
 
 
 @dataclass(frozen=True)
@@ -368,7 +369,11 @@ class BackgroundMaker:
     def __exit__(self, *_: object) -> None:
         if self._process is not None and self._process.poll() is None:
             self._process.terminate()
-            self._process.wait()
+            try:
+                self._process.wait(_PATIENCE)
+            except subprocess.TimeoutExpired:  # one that was stopped (SIGSTOP) hears nothing
+                self._process.kill()
+                self._process.wait()
 
 
 def _main(folder: Path) -> None:

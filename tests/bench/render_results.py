@@ -210,9 +210,9 @@ def trust(records: Records) -> str:
     trials = [trial for record in records for trial in record["trials"]]
     lines = [
         "",
-        "| trial | runs | poor or refused | residual / noise | worst view / median | error of the prior |",
+        "| trial | runs | caught | called poor | residual / noise | moments, columns | error of the prior | brightness, HU |",
+        "|---|---|---|---|---|---|---|---|",
     ]
-    lines += ["|---|---|---|---|---|---|"]
     for (name,), rows in grouped(trials, "trial").items():
         if name == "insert":
             continue
@@ -225,7 +225,7 @@ def trust(records: Records) -> str:
     scores = [[r[key] for r in trials if r["trial"] == "insert"] for key in ("score", "score_without")]
     hidden, plain = (np.array(x) for x in scores)
     curve = np.mean((hidden[:, None] > plain) + 0.5 * (hidden[:, None] == plain))
-    return "\n".join([*lines, "", f"Inserts: {len(hidden)}, area under the curve {curve:.3f}."])
+    return "\n".join([*lines, "", f"Inserts: {len(hidden)}; area under the curve {curve:.3f}."])
 
 
 TABLES: dict[str, tuple[Callable[[Records], str], str]] = {
