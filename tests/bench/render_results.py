@@ -210,7 +210,7 @@ def trust(records: Records) -> str:
     trials = [trial for record in records for trial in record["trials"]]
     lines = [
         "",
-        "| trial | runs | caught | called poor | residual / noise | moments, columns | error of the prior | brightness, HU |",
+        "| trial | runs | caught | poor | residual / noise | moments, columns | error of the prior | brightness, HU |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for (name,), rows in grouped(trials, "trial").items():

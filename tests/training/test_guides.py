@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -202,6 +204,20 @@ def test_a_process_of_its_own_makes_the_same_pairs(corpus: Corpus, tmp_path: Pat
             time.sleep(0.1)
     assert pairs.ready() == 2
     np.testing.assert_allclose(pairs.pair(1) * STEP, make_pair(part, recipe, 1), atol=2e-2)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="processes cannot be stopped here")
+def test_a_process_that_was_stopped_is_not_waited_for(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("medrecon.training.guides._PATIENCE", 0.2)
+    pairs = PairFolder(tmp_path / "pairs", corpus, PairSettings("test-blur", count=2))
+    began = time.monotonic()
+    with BackgroundMaker(pairs) as maker:
+        process = maker._process
+        assert process is not None
+        os.kill(process.pid, signal.SIGSTOP)
+    assert time.monotonic() - began < 20 and process.poll() is not None
 
 
 def test_a_failing_process_is_reported(corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
