@@ -242,6 +242,7 @@ TABLES: dict[str, tuple[Callable[[Records], str], str]] = {
     "mri-phantom": (phantom, "mri-phantom.jsonl"),
     "methods": (by_budget, "methods.jsonl"),
     "methods-in-full": (every_run, "methods.jsonl"),
+    "methods-long": (every_run, "methods-long.jsonl"),
     "coverage": (coverage, "ct-coverage.jsonl"),
     "coverage-mri": (coverage, "mri-coverage.jsonl"),
     "trust": (trust, "ct-trust.jsonl"),
