@@ -28,7 +28,7 @@ def moment_mismatch(problem: Problem) -> float | None:
 
     The larger one of the root-mean-square misfits of the centre of mass and of the width of the views, over views and
     slices that show an object, beyond what noise explains. None where nothing can be said: other beams than parallel
-    ones, few views, views left out, an object that is larger than the detector.
+    ones, few views, views left out, an object that is larger than the detector, nothing above the noise.
     """
     op = problem.op
     if not isinstance(op, CTOperator) or op.geometry.kind != "parallel" or op.geometry.n_views < _FEWEST_VIEWS:
@@ -39,14 +39,21 @@ def moment_mismatch(problem: Problem) -> float | None:
         return None
     positions = np.asarray(geometry.column_positions) - geometry.rotation_shift
     mass = data.sum(axis=2)
+    if not mass.max() > 0:
+        return None
     shown = mass.mean(axis=0) > 0.1 * mass.max()
     data, mass = data[:, shown], mass[:, shown].mean(axis=0)
     # Far columns show nothing but their noise, which high moments count most
     seen = data.max(axis=(0, 1)) > _DEVIATIONS * np.median(spread)
+    if not seen.any():
+        return None
     reach = np.abs(positions)[seen].max()
     near = np.abs(positions) <= reach + 2 * geometry.column_spacing
     data, spread, positions = data[..., near], spread[:, shown][..., near], positions[near]
-    width = np.sqrt((data * positions**2).sum(axis=(0, 2)) / (len(data) * mass))
+    second = (data * positions**2).sum(axis=(0, 2))
+    if not (shown.any() and (mass > 0).all() and (second > 0).all()):
+        return None
+    width = np.sqrt(second / (len(data) * mass))
     angle = np.asarray(geometry.angles)
     found = []
     for order in _ORDERS:

@@ -79,4 +79,7 @@ def test_nothing_is_said_where_nothing_is_known() -> None:
     narrow = CTGeometry.parallel(GRID.shape, GRID.spacing, 12, columns=12)
     for geometry in (few, fan, narrow):
         assert moment_mismatch(Problem(CTOperator(geometry), CTOperator(geometry)(volume()), GRID, "1/mm")) is None
+    for empty in (torch.zeros_like(problem.y), -problem.y, 1e-3 * torch.randn_like(problem.y)):
+        assert moment_mismatch(replace(problem, y=empty, noise_model=GaussianNoise(0.01))) is None
+    assert moment_mismatch(replace(problem, y=torch.zeros_like(problem.y))) is None
     assert moment_mismatch(replace(problem, used=torch.ones(VIEWS, 1, 1))) is None
