@@ -1,8 +1,8 @@
 """Slices by torch-radon, the maintained fork (github.com/carterbox/torch-radon, version 2), on CUDA.
 
 Never run by this project: no machine of it has CUDA. The tests check the adapter against ASTRA, whose 2D conventions
-torch-radon's own tests compare it with. Its back-projection interpolates otherwise than its projection, so the two are
-adjoint to a few parts in a thousand.
+torch-radon's own tests compare it with. Its back-projection is driven by pixels and its projection by rays, so the two
+are not exactly adjoint; by how much was not measured.
 """
 
 from __future__ import annotations

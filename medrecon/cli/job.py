@@ -184,8 +184,10 @@ class Job:
         return settings
 
     # --- the run ----------------------------------------------------------------------------------------------
-    def run(self, ready: Prepared, method: str, checkpoint: Path | None = None, words: str = "") -> Result:
-        """The engine's answer, with progress on stderr."""
+    def run(
+        self, ready: Prepared, method: str, checkpoint: Path | None = None, *, first: int = 0, words: str = ""
+    ) -> Result:
+        """The engine's answer, with progress on stderr; ``first`` is the number of its first slice."""
         return running.run(
             ready.problem,
             method,
@@ -193,7 +195,7 @@ class Job:
             words=words,
             quantity=ready.quantity,
             samples=self.config.samples or 1,
-            seed=self.config.seed or 0,
+            seed=(self.config.seed or 0) + first,  # slabs of one sample draw noise of their own
             checkpoint=checkpoint,
             judgement=self.config.trust or "basic",
         )
@@ -216,16 +218,20 @@ class Job:
             if made and automatic and not samplers.get(method).needs_prior:
                 ready = replace(ready, settings={})  # those that were said are for the diffusion method
             made.append(ready)
-            return self.run(ready, method, words=f"slices {slab.first} to {slab.last - 1}")
+            return self.run(ready, method, first=slab.first, words=f"slices {slab.first} to {slab.last - 1}")
 
         result = reconstruct_in_slabs(slabs, scan.volume_geometry, self.config.method or "auto", solve)
         return replace(made[0], scan=scan), result
 
-    def thickest_slab(self) -> tuple[Prepared, int]:
-        """What the largest slab needs, for a plan, and how many slabs there are."""
+    def planned(self) -> tuple[Prepared, tuple[int, ...], int]:
+        """What is solved at once (the thickest slab), the shape of the whole volume, and the number of slabs."""
+        if self.config.slab is None:
+            ready = self.prepared(for_plan=True)
+            return ready, ready.problem.geometry.shape, 1
         scan, slabs = self._slabs()
-        largest = max(slabs, key=lambda slab: slab.high - slab.low)
-        return self.prepared(for_plan=True, scan=_cut(scan, largest)), len(slabs)
+        thickest = max(slabs, key=lambda slab: slab.high - slab.low)
+        ready = self.prepared(for_plan=True, scan=_cut(scan, thickest))
+        return replace(ready, scan=scan), scan.volume_geometry.shape, len(slabs)
 
     def _slabs(self) -> tuple[Scan | KSpace, list[Slab]]:
         from medrecon.data import Traces

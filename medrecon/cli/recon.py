@@ -133,11 +133,8 @@ def _show_plan(job: Job, as_json: bool) -> None:
     from medrecon.planning import plan
     from medrecon.scans import measured_in_words
 
-    ready, slabs = job.prepared(for_plan=True), 1
-    shape, planned = ready.problem.geometry.shape, ready
-    if job.config.slab is not None:
-        planned, slabs = job.thickest_slab()
-    estimate = plan(planned.problem, job.config.method or "auto", ready.settings, samples=job.config.samples or 1)
+    ready, shape, slabs = job.planned()
+    estimate = plan(ready.problem, job.config.method or "auto", ready.settings, samples=job.config.samples or 1)
     values = {
         "input": job.data.name,
         "method": estimate.method,
@@ -157,9 +154,10 @@ def _show_plan(job: Job, as_json: bool) -> None:
         ("method", estimate.method),
         ("volume", f"{' x '.join(map(str, shape))} (z, y, x)"),
         ("data", measured_in_words(ready.scan)),
-        ("slabs", f"{slabs}, of up to {planned.problem.geometry.shape[0]} slices with their margins"),
         ("evaluations", f"{estimate.evaluations} of the prior for each slice"),
         ("time", f"about {estimate.seconds * slabs:.0f} s"),
         ("memory", f"about {estimate.memory_mib:.0f} MiB"),
     ]
-    console.result(console.table([row for row in rows if job.config.slab is not None or row[0] != "slabs"]))
+    if job.config.slab is not None:
+        rows.append(("slabs", f"{slabs}, of up to {ready.problem.geometry.shape[0]} slices with their margins"))
+    console.result(console.table(rows))

@@ -74,8 +74,8 @@ def make_card(
     )
 
 
-def _brightness(training: Corpus) -> tuple[float, float]:
-    """Lowest and highest upper quartile of the objects of all volumes, in the quantity."""
+def _brightness(training: Corpus) -> tuple[float, ...]:
+    """Lowest and highest upper quartile of the objects of all volumes, in the quantity; nothing where all is empty."""
     quartiles = []
     for source in np.unique(training.index[:, 0]):
         numbers = np.flatnonzero(training.index[:, 0] == source)
@@ -83,7 +83,7 @@ def _brightness(training: Corpus) -> tuple[float, float]:
         if (occupied := values > EMPTY).any():
             quartiles.append(float(np.quantile(values[occupied], 0.75)))
     scale, offset = training.intensity.scale or 1.0, training.intensity.offset
-    return offset + scale * min(quartiles, default=0.0), offset + scale * max(quartiles, default=0.0)
+    return tuple(offset + scale * end for end in (min(quartiles), max(quartiles))) if quartiles else ()
 
 
 def _start(before: PriorCard, seen: dict[str, list[dict]]) -> dict:

@@ -23,6 +23,15 @@ def needs_prior(method: str, *, automatic: bool = True) -> bool:
     return automatic if name == "auto" else bool(samplers.get(name).needs_prior)
 
 
+ALARMS = ("residual", "uneven", "units", "brightness", "prior", "range", "moments")
+"""Reasons of a verdict that name a fault; the others say that care is needed."""
+
+
+def caught(trial: dict) -> bool:
+    """Whether the verdict of a trial names a fault, or the run was refused."""
+    return trial["level"] == "refused" or any(reason in ALARMS for reason in trial["reasons"])
+
+
 class Journal:
     """A file of JSON lines, one for each case; a case that it holds is not run again, so that a stopped run goes on."""
 

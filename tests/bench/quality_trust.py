@@ -34,11 +34,12 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from cases import Journal
+from cases import Journal, caught
 from quality_ct import TEST_PATIENTS, VAL_PATIENTS, measured, patient
 
 import realdata
 from medrecon.assess import assess, measured_part, object_mask, rms
+from medrecon.consistency import moment_mismatch
 from medrecon.data.formats import read_volume
 from medrecon.data.volume import Geometry, Volume
 from medrecon.engine import Result, reconstruct
@@ -48,8 +49,6 @@ from medrecon.prior import NetworkPrior, Prior, load_prior
 from medrecon.problem import Problem, System
 from medrecon.selection import diffusion_method
 
-ALARMS = ("residual", "uneven", "units", "brightness", "prior", "range", "moments")
-"""Reasons of a verdict that name a fault; the others say that care is needed."""
 _INSERTS = 4  # places for each patient
 _RADIUS_MM, _HU = 8.0, 150.0
 _FIGURES = ("discrepancy", "uneven", "null_share", "prior_only", "prior_error", "brightness", "moments")
@@ -66,7 +65,11 @@ def main() -> None:
     parser.add_argument("--prior", default="ct")
     parser.add_argument("-o", "--output", type=Path)
     parser.add_argument("--summary", type=Path)
+    parser.add_argument("--moments", action="store_true", help="those of the views alone, of all patients of the split")
     options = parser.parse_args()
+    if options.moments:
+        _moments(options)
+        return
     if options.summary is None:
         prior = load_prior(options.prior)
         journal = Journal(options.output)
@@ -77,6 +80,20 @@ def main() -> None:
                     journal.write({"case": key, "trials": list(_trials(options, name, views, prior))}, "done")
     records = Journal(options.summary or options.output).records()
     sys.stdout.write(json.dumps(summary([trial for line in records for trial in line["trials"]]), indent=2) + "\n")
+
+
+def _moments(options: argparse.Namespace) -> None:
+    """The smallest and largest misfit of the moments, by trial, over patients and numbers of views."""
+    files = sorted((realdata.root() / "ct" / options.split).glob("openkbp_*.nii.gz"))
+    found: dict[str, list[float]] = {}
+    for name in (file.name.removeprefix("openkbp_").removesuffix(".nii.gz") for file in files):
+        truth = patient(options.split, name, options.slices)
+        for views in options.views:
+            problem = measured(truth, views, options.photons, seed=0)
+            for trial, changed in [("good", problem), *_faults(problem)]:
+                found.setdefault(trial, []).append(moment_mismatch(changed) or 0.0)
+    for trial, values in found.items():
+        sys.stdout.write(f"{trial}: {len(values)} scans, {min(values):.4f} to {max(values):.4f} columns\n")
 
 
 def _trials(options: argparse.Namespace, name: str, views: int, prior: NetworkPrior) -> Iterator[dict[str, object]]:
@@ -177,11 +194,6 @@ def _disc(grid: Geometry, centre: np.ndarray) -> Tensor:
     z, y, x = np.indices(grid.shape)
     distance = np.hypot((y - centre[1]) * grid.spacing[1], (x - centre[2]) * grid.spacing[2])
     return torch.from_numpy((distance <= _RADIUS_MM) & (np.abs(z - centre[0]) <= 1))
-
-
-def caught(trial: dict) -> bool:
-    """Whether the verdict names a fault, or the run was refused."""
-    return trial["level"] == "refused" or any(reason in ALARMS for reason in trial["reasons"])
 
 
 def summary(records: list[dict]) -> dict[str, object]:

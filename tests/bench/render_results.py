@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from quality_trust import caught
+from cases import caught
 
 Records = list[dict]
 PLANES = ("axial", "coronal", "sagittal")
