@@ -333,10 +333,12 @@ def _recipe(settings: TrainingSettings, init: str | None, start: NetworkPrior | 
     )  # fmt: skip
     if not settings.refined:
         return recipe
-    if init is None or start is None or not start.guides:
+    name = settings.refined_by or init
+    prior = load_prior(settings.refined_by) if settings.refined_by else start
+    if name is None or prior is None or not prior.guides:
         raise UsageError("refined guides need a guided prior to start from", hint="Give one with --init.")
-    place = init if init in bundled_priors() else str(Path(init).resolve())
-    return replace(recipe, refined=settings.refined, prior=place, prior_sha256=start.card.sha256)
+    place = name if name in bundled_priors() else str(Path(name).resolve())
+    return replace(recipe, refined=settings.refined, prior=place, prior_sha256=prior.card.sha256)
 
 
 def _trainable(start: NetworkPrior) -> EDMDenoiser:
@@ -364,7 +366,7 @@ def _fitted(settings: TrainingSettings, start: EDMDenoiser) -> TrainingSettings:
     return settings
 
 
-_NEWER = ("frame", "mapped", "polarity", "overhang")
+_NEWER = ("frame", "mapped", "polarity", "overhang", "refined_by")
 
 
 def _key(settings: TrainingSettings, corpus: Corpus, start: str, sigma_data: float) -> str:

@@ -92,6 +92,8 @@ class TrainingSettings:
     refined
         Rounds of ``refine`` with the prior to start from, whose results are guides too: the second stage of a training,
         for a prior that is to go on from its own results.
+    refined_by
+        Name or file of another guided prior that does this, so that a later training keeps the pairs of an earlier one.
     unguided
         Share of batches without a guide, taken from all slices, with wide augmentation.
     sizes
@@ -139,6 +141,7 @@ class TrainingSettings:
     pairs_in_background: bool = True
     frame: int = 128
     refined: int = 0
+    refined_by: str = ""
     unguided: float = 0.2
     sizes: tuple[tuple[int, int, float], ...] = ((64, 8, 0.75), (96, 4, 0.25))
     sigma_mean: float = -1.6

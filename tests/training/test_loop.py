@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -113,6 +114,21 @@ def test_the_guided_loss_asks_the_same_of_good_and_bad_guides() -> None:
 def test_refined_guides_need_a_guided_prior(folders: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="need a guided prior to start from"):
         train(small(guided=True, modality="test-offset", refined=2), *folders[:1], tmp_path / "a.safetensors")
+
+
+def test_a_later_training_keeps_the_pairs_of_an_earlier_one(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    """Pairs are named by the prior that refined them, which need not be the one that is trained further."""
+    recipe = small(guided=True, modality="test-offset", steps=1, pairs=2, pairs_in_background=False)
+    first, second, third = (tmp_path / f"{name}.safetensors" for name in "abc")
+    train(recipe, folders[0], first)
+    train(replace(recipe, refined=1), folders[0], second, init=str(first))
+    shutil.copytree(work_folder(second), work_folder(third))
+    kept = {path.name: path.stat().st_mtime_ns for path in (work_folder(third) / "pairs").glob("*.npy")}
+    train(replace(recipe, refined=1, refined_by=str(first)), folders[0], third, init=str(second))
+    assert len(kept) == 2
+    assert {path.name: path.stat().st_mtime_ns for path in (work_folder(third) / "pairs").glob("*.npy")} == kept
+    train(replace(recipe, refined=1), folders[0], third, init=str(second), overwrite=True)
+    assert all(path.stat().st_mtime_ns != kept[path.name] for path in (work_folder(third) / "pairs").glob("*.npy"))
 
 
 def test_the_running_mean_follows_its_formula() -> None:
