@@ -65,6 +65,9 @@ class PriorCard:
 
     ``brightness`` is the lowest and the highest upper quartile of the objects that it was trained on, in the quantity:
     where soft tissue lies in CT, whatever bone and lung there is. Empty where each volume has a scale of its own.
+
+    ``settings`` holds, by method, what suits this prior better than the method's own defaults: how many rounds of
+    ``refine`` a prior profits from, for instance, depends on the guides that it was trained with.
     """
 
     name: str
@@ -89,6 +92,7 @@ class PriorCard:
     sha256: str = ""
     calibration: tuple[Calibration, ...] = ()
     brightness: tuple[float, ...] = ()
+    settings: dict[str, dict] = field(default_factory=dict)
 
     @property
     def signed(self) -> bool:
@@ -146,6 +150,10 @@ class PriorCard:
             ),
             "error_curve": levels == sorted(set(levels))
             and all(0 < n < inf for pair in self.error_curve for n in pair),
+            "settings": all(
+                isinstance(said, dict) and all(isinstance(name, str) for name in (method, *said))
+                for method, said in self.settings.items()
+            ),
             "sequences": all(
                 isinstance(entry["method"], str) and entry["steps"] == len(entry["levels"]) and falling(entry["levels"])
                 for entry in self.sequences

@@ -35,6 +35,7 @@ def _facts(card: PriorCard) -> list[tuple[str, str]]:
         ("noise levels", f"{card.sigma_min:g} to {card.sigma_max:g}{unit}"),
         ("guide", f"{guides} slices of a classical volume; works without" if guides > 0 else "none"),
         ("fast solvers", _measured(card)),
+        ("settings", "; ".join(f"{method}: {_said(said)}" for method, said in card.settings.items()) or "the defaults"),
         ("network", _network(card.architecture)),
         ("intervals", ", ".join(f"{c.method} with {c.samples}, {c.volumes} volumes" for c in card.calibration)),
         *_training(card.training),
@@ -49,6 +50,10 @@ def _measured(card: PriorCard) -> str:
     searched = ", ".join(f"{entry['method']} {entry['steps']}" for entry in card.sequences)
     parts = ["model statistics"] if card.statistics else []
     return "; ".join(parts + ([f"searched levels for {searched}"] if searched else [])) or "nothing measured"
+
+
+def _said(settings: Mapping[str, object]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in settings.items())
 
 
 def _unit(card: PriorCard) -> str:

@@ -43,6 +43,7 @@ def register(app: typer.Typer) -> None:
     group.command("blend")(priors_blend)
     group.command("stats")(measuring.priors_stats)
     group.command("search")(measuring.priors_search)
+    group.command("suit")(measuring.priors_suit)
     group.command("calibrate")(calibrating.priors_calibrate)
     app.add_typer(group, name="priors", help="List, verify, import, blend, measure and calibrate pretrained priors.")
     app.command("doctor", short_help="Say what is installed and what is missing.")(doctor)

@@ -1,4 +1,4 @@
-"""`medrecon priors stats` and `search`: what fast solvers want to know of a prior, added to its card."""
+"""`medrecon priors stats`, `search` and `suit`: what solvers want to know of a prior, added to its card."""
 
 from __future__ import annotations
 
@@ -110,6 +110,34 @@ def priors_search(
         for count, each in found.items()
     ]
     console.result(console.table(rows, ("steps", "searched", *found[counts[0]].errors, "levels")))
+
+
+def priors_suit(
+    prior: Prior,
+    output: Output,
+    method: Annotated[str, typer.Option("--method", help="The method that the settings are for.")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A setting of the method; may be repeated. [its own defaults]"),
+    ] = None,
+    overwrite: options.Overwrite = False,
+    as_json: options.Json = False,
+) -> None:
+    """Write down which settings of a method suit a prior: `recon` takes them where it is told no others."""
+    from medrecon.prior import copy_prior, read_card
+    from medrecon.samplers.settings import make_sampler
+
+    said = options.settings_of(settings)
+    make_sampler(method, said)  # raises for what is no method or none of its settings
+    card = read_card(prior)
+    kept = {other: theirs for other, theirs in card.settings.items() if other != method}
+    known = kept | ({method: said} if said else {})
+    copy_prior(prior, output, replace(card, settings=known), overwrite=overwrite)
+    if as_json:
+        console.result_json({"output": str(output), "settings": known})
+    else:
+        words = ", ".join(f"{name}={value}" for name, value in said.items())
+        console.result(f"{output}: {method} with {words or 'its own defaults'}")
 
 
 def _listed(levels: tuple[float, ...]) -> str:

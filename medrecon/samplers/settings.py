@@ -53,9 +53,10 @@ def within_reach(method: str, settings: dict[str, object], prior: Prior | None) 
 
 
 def suited(method: str, settings: dict[str, object], problem: Problem) -> dict[str, object]:
-    """The settings over those that suit the problem's operator better than the method's own defaults."""
-    own: dict[str, dict[str, object]] = getattr(problem.op, "method_settings", {})
-    return own.get(method, {}) | settings
+    """The settings over those that suit the prior, and those that suit the operator, better than the defaults."""
+    operators: dict[str, dict[str, object]] = getattr(problem.op, "method_settings", {})
+    priors = problem.prior.card.settings if problem.prior is not None else {}
+    return operators.get(method, {}) | priors.get(method, {}) | settings
 
 
 def _like(value: object, default: object) -> object:

@@ -1,4 +1,4 @@
-"""`priors stats` and `priors search`: facts for fast solvers in a prior's card, and errors where they are missing."""
+"""`priors stats`, `search` and `suit`: facts for fast solvers in a prior's card, and errors where they are missing."""
 
 from __future__ import annotations
 
@@ -50,6 +50,26 @@ def test_levels_are_searched_stored_and_used(run: Run, tiny_prior: Path, scan: P
     again = run("priors", "search", "new.safetensors", scan, "-o", "new.safetensors", "--overwrite", *SHORT)
     assert again.code == 0 and [e["steps"] for e in read_card("new.safetensors").sequences] == [4, 3]
     assert "searched levels for diffpir 4, diffpir 3" in run("priors", "show", "new.safetensors").out
+
+
+def test_settings_that_suit_a_prior_are_stored_and_used(run: Run, tiny_prior: Path, scan: Path) -> None:
+    suit = ("priors", "suit", tiny_prior, "-o", "new.safetensors", "--method", "pnp", "--set", "steps=2")
+    answer = run(*suit, "--set", "trust=0.3", "--json")
+    assert answer.code == 0 and answer.json()["settings"] == {"pnp": {"steps": 2, "trust": 0.3}}, answer.err
+    assert "pnp: steps=2, trust=0.3" in run("priors", "show", "new.safetensors").out
+    wanted = ("recon", scan, "--method", "pnp", "--trust", "none", "--prior", "new.safetensors")
+    assert run(*wanted, "-o", "a.nii.gz").code == 0
+    assert run(*wanted, "-o", "b.nii.gz", "--set", "trust=0.6").code == 0
+    used = [json.loads(Path(f"{name}.json").read_text())["settings"] for name in "ab"]
+    assert [(s["steps"], s["trust"]) for s in used] == [(2, 0.3), (2, 0.6)]
+    forget = run("priors", "suit", "new.safetensors", "-o", "new.safetensors", "--overwrite", "--method", "pnp")
+    assert forget.code == 0 and read_card("new.safetensors").settings == {}
+
+
+@pytest.mark.parametrize("words", [("--method", "pnpp"), ("--method", "pnp", "--set", "trus=1")])
+def test_settings_that_no_method_has_are_not_stored(run: Run, tiny_prior: Path, words: tuple[str, ...]) -> None:
+    answer = run("priors", "suit", tiny_prior, "-o", "new.safetensors", *words)
+    assert answer.code == 2 and "Did you mean" in answer.err and not Path("new.safetensors").exists()
 
 
 @pytest.mark.parametrize(
