@@ -20,7 +20,7 @@ from medrecon.intervals import with_intervals
 from medrecon.noise import KeyedNoise
 from medrecon.prior import check_compatible
 from medrecon.problem import Problem, System
-from medrecon.samplers import Sampler, State, samplers
+from medrecon.samplers import Sampler, State
 from medrecon.samplers.direct import DIRECT, direct_method
 from medrecon.samplers.settings import make_sampler, sampler_for
 from medrecon.selection import (
@@ -153,7 +153,7 @@ def reconstruct(
     if sampler.needs_prior:
         if problem.prior is None:
             raise UsageError(f"method {method} needs a prior", hint="Give one with --prior; see medrecon priors list.")
-        first = classical_methods(problem)[0]
+        first = classical_methods(problem)[0] if selection is None else selection.classical
         baseline_method = first if given is None else "given"
         baseline = given
         if baseline is None:
@@ -187,7 +187,7 @@ def reconstruct(
         assessment["selection"] = selection.to_record()
     layers: dict[str, Volume] = {}
     if judgement != "none" and not run.stopped:
-        errors = {} if selection is None else _held_out_errors(selection, classical_methods(problem)[0])
+        errors = {} if selection is None else _held_out_errors(selection)
         stability = None
         if judgement == "full":
             again = _Again(problem, method, seed, callback, settings)
@@ -229,10 +229,10 @@ def reconstruct(
     return result if judgement == "none" else with_intervals(result, system)
 
 
-def _held_out_errors(selection: Selection, classical: str) -> dict[str, float]:
+def _held_out_errors(selection: Selection) -> dict[str, float]:
     if not selection.errors:
         return {}
-    errors = {"result": selection.errors[selection.method], "classical": selection.errors[classical]}
+    errors = {"result": selection.errors[selection.method], "classical": selection.errors[selection.classical]}
     return errors if selection.signal is None else errors | {"signal": selection.signal}
 
 
@@ -290,23 +290,20 @@ class _Again:
 
 
 def _select(problem: Problem, seed: int, callback: Callback | None) -> Selection:
-    """Both candidates on a share of the data; the classical volume is the start of the other."""
-    classical: list[Volume] = []
+    """All candidates on a share of the data."""
 
-    def solve(reduced: Problem, method: str) -> Tensor:
-        start = classical[0] if classical and samplers.get(method).needs_prior else None
+    def solve(reduced: Problem, method: str, start: Tensor | None) -> Tensor:
         result = reconstruct(
             reduced,
             method,
             quantity=reduced.quantity,
             seed=seed,
-            start=start,
+            start=None if start is None else Volume(start.numpy(), reduced.geometry, reduced.quantity),
             callback=callback and _renamed(callback, "held-out test"),
             judgement="none",
         )
         if result.status != "done":
             raise Stopped("stopped during the held-out test", hint="Choose a --method to leave the test out.")
-        classical.append(result.volume)
         return torch.from_numpy(result.volume.array)
 
     return select(problem, solve)

@@ -22,6 +22,7 @@ _MARGIN = 1.0  # the prior has to predict at least as well as the classical volu
 class Selection:
     """The method chosen, why in one sentence, and the prediction errors behind it (smaller is better).
 
+    ``classical`` is the classical method that predicted best: what a diffusion starts from, and is compared with.
     ``signal`` is the root mean square of what was to be predicted, in the unit of the errors. ``hidden`` says what that
     was, where it was of several kinds: name, share of what is missing, count, and the errors of each kind alone.
     """
@@ -29,6 +30,7 @@ class Selection:
     method: str
     reason: str
     errors: dict[str, float]
+    classical: str
     signal: float | None = None
     hidden: list[dict[str, object]] = field(default_factory=list)
 
@@ -93,7 +95,10 @@ def diffusion_method(prior: Prior) -> str:
 
 
 def classical_methods(problem: Problem) -> tuple[str, ...]:
-    """Classical methods to choose from: total variation, or what the operator names. The first starts a diffusion."""
+    """Classical methods to choose from: total variation, or what the operator names.
+
+    A diffusion starts from the first of them, after a held-out test from the one that predicted best.
+    """
     found: tuple[str, ...] = getattr(problem.op, "classical_methods", (CLASSICAL,))
     return found
 
@@ -119,35 +124,38 @@ def held_out(problem: Problem) -> HeldOut:
     return HeldOut((Part("groups", 1.0, mask.reshape(shape)),))
 
 
-def select(problem: Problem, solve: Callable[[Problem, str], Tensor]) -> Selection:
+def select(problem: Problem, solve: Callable[[Problem, str, Tensor | None], Tensor]) -> Selection:
     """Choose the method for ``problem``.
 
-    ``solve(problem, method)`` returns a volume in the problem's quantity; it is called for all candidates with a share
-    of the data held out, and the one that predicts those data best is chosen.
+    ``solve(problem, method, start)`` returns a volume in the problem's quantity; it is called for all candidates with a
+    share of the data held out, and the one that predicts those data best is chosen. The diffusion method comes last and
+    starts from the best of the others.
     """
     classical = classical_methods(problem)
     if problem.prior is None and len(classical) == 1:
-        return Selection(classical[0], "no prior was given", {})
+        return Selection(classical[0], "no prior was given", {}, classical[0])
     axis = getattr(problem.op, "holdout_axis", 0)
     if problem.y.shape[axis] < 3:
-        return Selection(classical[0], "too few data to hold any out", {})
+        return Selection(classical[0], "too few data to hold any out", {}, classical[0])
     held = held_out(problem)
     reduced = replace(problem, used=held.used)
-    candidates = classical if problem.prior is None else (*classical, diffusion_method(problem.prior))
-    volumes = {method: solve(reduced, method) for method in candidates}
+    volumes = {method: solve(reduced, method, None) for method in classical}
     errors = {method: held.error(problem, volume) for method, volume in volumes.items()}
-    method = min(classical, key=lambda name: errors[name])
-    if problem.prior is not None and errors[candidates[-1]] <= _MARGIN * errors[method]:
-        method = candidates[-1]
+    method = best = min(classical, key=lambda name: errors[name])
+    if problem.prior is not None:
+        diffusion = diffusion_method(problem.prior)
+        volumes[diffusion] = solve(reduced, diffusion, volumes[best])
+        errors[diffusion] = held.error(problem, volumes[diffusion])
+        method = diffusion if errors[diffusion] <= _MARGIN * errors[best] else best
     if classical != (CLASSICAL,):
         signal, hidden = held.signal(problem), [_of_part(problem, part, volumes) for part in held.parts]
-        return Selection(method, _signal_to_noise(hidden, signal, errors), errors, signal, hidden)
-    words = "better" if method != classical[0] else "worse"
+        return Selection(method, _signal_to_noise(hidden, signal, errors), errors, best, signal, hidden)
+    words = "better" if method != best else "worse"
     reason = (
         f"on held-out data the prior predicts {words} than total variation "
-        f"({errors[candidates[-1]]:.3g} against {errors[CLASSICAL]:.3g})"
+        f"({errors[diffusion]:.3g} against {errors[CLASSICAL]:.3g})"
     )
-    return Selection(method, reason, errors)
+    return Selection(method, reason, errors, best)
 
 
 def _of_part(problem: Problem, part: Part, volumes: Mapping[str, Tensor]) -> dict[str, object]:

@@ -83,7 +83,7 @@ def test_the_better_prediction_wins(diffusion: float, chosen: str):
     """Both candidates see the same reduced problem; total variation is off by 0.2, the other by what is told."""
     made, asked = problem(), []
 
-    def solve(reduced: Problem, method: str) -> torch.Tensor:
+    def solve(reduced: Problem, method: str, start: torch.Tensor | None) -> torch.Tensor:
         asked.append((method, reduced.used))
         return blocks(SHAPE) + (0.2 if method == "tv" else diffusion)
 
@@ -95,13 +95,32 @@ def test_the_better_prediction_wins(diffusion: float, chosen: str):
     assert found.errors["tv"] == pytest.approx(held_out(made).error(made, blocks(SHAPE) + 0.2))
 
 
+@pytest.mark.parametrize(("best", "chosen"), [("pocs", "pnp"), ("linear", "linear")])
+def test_a_diffusion_starts_from_the_best_classical_volume(best: str, chosen: str):
+    """Classical volumes are off by 0.2 and 0.4; the prior takes away half of what it starts from, or adds as much."""
+    made, truth = problem(), blocks(SHAPE)
+    made.op.classical_methods = ("linear", "pocs")
+    starts: list[torch.Tensor | None] = []
+
+    def solve(reduced: Problem, method: str, start: torch.Tensor | None) -> torch.Tensor:
+        if method == "pnp":
+            starts.append(start)
+            return truth + (0.1 if best == "pocs" else 0.4)
+        return truth + (0.2 if method == best else 0.4)
+
+    found = select(made, solve)
+    assert found.classical == best and found.method == chosen
+    assert len(starts) == 1 and torch.equal(starts[0], truth + 0.2)
+    assert list(found.errors) == ["linear", "pocs", "pnp"]
+
+
 @pytest.mark.parametrize(
     ("made", "reason"),
     [(problem(prior=None), "no prior"), (problem(views=2), "too few data")],
     ids=["prior", "data"],
 )
 def test_where_nothing_can_be_tested_the_classical_method_is_taken(made: Problem, reason: str):
-    def solve(reduced: Problem, method: str) -> torch.Tensor:
+    def solve(reduced: Problem, method: str, start: torch.Tensor | None) -> torch.Tensor:
         raise AssertionError("nothing is to be solved")
 
     found = select(made, solve)
