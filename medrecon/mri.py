@@ -11,6 +11,7 @@ from torch import Tensor
 from medrecon.data.kspace import KSpace
 from medrecon.data.volume import Geometry
 from medrecon.errors import InputError, UsageError
+from medrecon.mri_calibration import completed
 from medrecon.physics.mri.calibration import absorb_phase, espirit, low_resolution_maps
 from medrecon.physics.mri.coils import compression_matrix, edge_covariance, mixed, periphery_level, whitening_matrix
 from medrecon.physics.mri.fourier import central, centred_fft, centred_ifft, cropped, embedded
@@ -125,6 +126,7 @@ def mri_problem(
     coils: int = 0,
     phase: str = "centre",
     nonnegative: bool = True,
+    complete: bool = True,
 ) -> Problem:
     """The problem that measured k-space poses: a real volume, its phase in the coil maps.
 
@@ -145,6 +147,9 @@ def mri_problem(
         helps to predict samples that were left out, which measured data show and simple simulations do not.
     nonnegative
         The volume is a magnitude. False where the phase changes sign within a few voxels.
+    complete
+        Complete a calibration of few lines by what a coarse volume predicts around them, before maps are made of it
+        (:mod:`medrecon.mri_calibration`).
 
     Raises
     ------
@@ -166,20 +171,25 @@ def mri_problem(
     if maps is None and kspace.maps is not None and not coils:
         maps = _given_maps(kspace, found)
     if maps is None:
+        if complete and map_method in MAP_METHODS:
+            wider = completed(found, _CALIBRATION, map_method=map_method, nonnegative=nonnegative)
+            found = replace(found, calibration=wider)
         maps = coil_maps(found, method=map_method, sets=sets)
     note = ""
     if phase == "wavelet" and len(maps) > 1:
         raise UsageError("the phase of a volume goes with one set of maps", found=f"{len(maps)} sets")
-    problem = _posed(kspace, found, maps, nonnegative)
+    problem = posed(found, maps, kspace.volume_geometry, kspace.quantity, nonnegative=nonnegative)
     if phase != "centre" and len(maps) == 1:
         maps, note = _with_detail(problem, maps, phase)
         if note:
-            problem = _posed(kspace, found, maps, nonnegative)
+            problem = posed(found, maps, kspace.volume_geometry, kspace.quantity, nonnegative=nonnegative)
     return replace(problem, prior=prior, notes=(note,) if note else ())
 
 
-def _posed(kspace: KSpace, found: Measurement, maps: Tensor, nonnegative: bool) -> Problem:
-    """The problem with these maps, without a prior."""
+def posed(
+    found: Measurement, maps: Tensor, grid: Geometry | None = None, quantity: str = "a.u.", *, nonnegative: bool = True
+) -> Problem:
+    """The problem with these maps, without a prior; on voxels of 1 mm where no grid is given."""
     full = _operator(found, maps)
     first = full if len(maps) == 1 else _operator(found, maps[:1])
     y = full.samples_of(found.data)
@@ -189,8 +199,8 @@ def _posed(kspace: KSpace, found: Measurement, maps: Tensor, nonnegative: bool) 
     return Problem(
         op=RealVolume(first, full),
         y=torch.view_as_real(y.contiguous()).contiguous(),
-        geometry=kspace.volume_geometry,
-        quantity=kspace.quantity,
+        geometry=Geometry.from_spacing(found.grid, (1.0, 1.0, 1.0)) if grid is None else grid,
+        quantity=quantity,
         noise_model=GaussianNoise(found.level) if found.level > 0 else None,
         lower_bound=0.0 if nonnegative else None,
         unit=unit,

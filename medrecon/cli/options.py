@@ -35,7 +35,7 @@ Kspace = Annotated[
         "--kspace",
         metavar="KEY=VALUE",
         help="MRI: phase=centre|wavelet|auto, map_method=espirit|low-resolution|auto, coils=N (virtual ones), "
-        "nonnegative; may be repeated.",
+        "nonnegative, complete=false (calibration); may be repeated.",
     ),
 ]
 Output = Annotated[
@@ -128,7 +128,7 @@ def kspace_settings(pairs: list[str] | None, modality: str) -> dict[str, object]
             raise UsageError("--kspace is for MRI", found=f"data of {modality}")
         return {}
     said = {key: _boolean(value) for key, value in settings_of(pairs, "--kspace").items()}
-    kinds = {"phase": str, "map_method": str, "coils": int, "nonnegative": bool}
+    kinds = {"phase": str, "map_method": str, "coils": int, "nonnegative": bool, "complete": bool}
     for key, value in said.items():
         if key not in kinds:
             raise unknown_name("--kspace setting:", key, list(kinds))
