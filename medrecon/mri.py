@@ -171,10 +171,14 @@ def mri_problem(
     if maps is None and kspace.maps is not None and not coils:
         maps = _given_maps(kspace, found)
     if maps is None:
-        if complete and map_method in MAP_METHODS:
-            wider = completed(found, _CALIBRATION, map_method=map_method, nonnegative=nonnegative)
-            found = replace(found, calibration=wider)
         maps = coil_maps(found, method=map_method, sets=sets)
+        wider = found.calibration
+        if complete:
+            wider = completed(found, _CALIBRATION, map_method=map_method, nonnegative=nonnegative)
+        if wider is not found.calibration:
+            # What a wide calibration takes for object reaches farther into the air, and noise with it
+            support = (maps != 0).any(dim=1, keepdim=True)
+            maps = coil_maps(replace(found, calibration=wider), method=map_method, sets=sets) * support
     note = ""
     if phase == "wavelet" and len(maps) > 1:
         raise UsageError("the phase of a volume goes with one set of maps", found=f"{len(maps)} sets")
