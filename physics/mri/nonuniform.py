@@ -15,7 +15,7 @@ from medrecon.errors import InputError, MissingDependency
 from medrecon.physics.linop import LinearOperator, Space, operators
 from medrecon.physics.mri.fourier import along
 
-# Relative, of one transform in single precision, and how much finer than the volume its grid is. On a grid twice as fine
+# Relative, of one transform in single precision, and how much finer than the volume its grid is. With one twice as fine
 # a radial slice of 256 x 256 takes five times as long, and is no more accurate than 1.1e-5 in single precision.
 _ACCURACY, _FINER = 5e-5, 1.25
 _KERNEL_ACCURACY = 1e-9
