@@ -35,7 +35,10 @@ def _facts(card: PriorCard) -> list[tuple[str, str]]:
         ("noise levels", f"{card.sigma_min:g} to {card.sigma_max:g}{unit}"),
         ("guide", f"{guides} slices of a classical volume; works without" if guides > 0 else "none"),
         ("fast solvers", _measured(card)),
-        ("settings", "; ".join(f"{method}: {_said(said)}" for method, said in card.settings.items()) or "the defaults"),
+        (
+            "settings",
+            "; ".join(f"{method}: {in_words(said)}" for method, said in card.settings.items()) or "the defaults",
+        ),
         ("network", _network(card.architecture)),
         ("intervals", ", ".join(f"{c.method} with {c.samples}, {c.volumes} volumes" for c in card.calibration)),
         *_training(card.training),
@@ -52,7 +55,8 @@ def _measured(card: PriorCard) -> str:
     return "; ".join(parts + ([f"searched levels for {searched}"] if searched else [])) or "nothing measured"
 
 
-def _said(settings: Mapping[str, object]) -> str:
+def in_words(settings: Mapping[str, object]) -> str:
+    """Settings as they are said to ``--set``."""
     return ", ".join(f"{name}={value}" for name, value in settings.items())
 
 

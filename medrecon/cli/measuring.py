@@ -124,6 +124,7 @@ def priors_suit(
     as_json: options.Json = False,
 ) -> None:
     """Write down which settings of a method suit a prior: `recon` takes them where it is told no others."""
+    from medrecon.cli.card_text import in_words
     from medrecon.prior import copy_prior, read_card
     from medrecon.samplers.settings import make_sampler
 
@@ -136,8 +137,7 @@ def priors_suit(
     if as_json:
         console.result_json({"output": str(output), "settings": known})
     else:
-        words = ", ".join(f"{name}={value}" for name, value in said.items())
-        console.result(f"{output}: {method} with {words or 'its own defaults'}")
+        console.result(f"{output}: {method} with {in_words(said) or 'its own defaults'}")
 
 
 def _listed(levels: tuple[float, ...]) -> str:

@@ -66,7 +66,8 @@ class GuideMaker(Protocol):
     ``views`` is how much is measured: the number of views for CT, the acceleration for MRI, the percentage of missing
     traces. Registered with it are ``levels``, those of the validation; ``least``, the fewest neighbouring slices that
     it takes (8); ``windows``, true where slices are cut to the frame instead of reduced to it; ``multiple``, of which
-    the sides of a slice are made one by empty space around it.
+    the sides of a slice are made one by empty space around it; ``edition``, higher than before (1) where it makes other
+    pairs than before, so that stored ones are made again.
     """
 
     def __call__(self, truth: Volume, rng: np.random.Generator, views: int | None = None) -> tuple[Problem, Volume]:
@@ -270,11 +271,9 @@ class PairFolder:
             del recipe["mapped"]
         if settings.slices == _MOST:
             del recipe["slices"]
-        multiple = _multiple(guide_maker(settings.modality))
-        if multiple > 1:
-            recipe["multiple"] = multiple
-        facts = [_FORMAT, recipe, corpus.key]
-        self._key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+        facts = guide_maker(settings.modality).meta
+        recipe |= {name: facts[name] for name in ("multiple", "edition") if name in facts}
+        self._key = hashlib.sha256(json.dumps([_FORMAT, recipe, corpus.key]).encode()).hexdigest()
         folder.mkdir(parents=True, exist_ok=True)
         if self._described() != self._key:
             for old in folder.glob("*.npy"):

@@ -27,8 +27,9 @@ _ITERATIONS, _CG_ITERATIONS = 40, 6
 _CENTRE_SHARE = 0.6  # of the samples, at most, that are calibration
 
 
-# Sides of slices are multiples because Fourier transforms of odd lengths take four times as long
-@guide_makers.register("mri", levels=(2, 4, 6, 8), multiple=16)
+# Sides of slices are multiples because Fourier transforms of odd lengths take four times as long; since edition 2 the
+# maps are those of completed calibrations
+@guide_makers.register("mri", levels=(2, 4, 6, 8), multiple=16, edition=2)
 def undersampled_mri(truth: Volume, rng: np.random.Generator, views: int | None = None) -> tuple[Problem, Volume]:
     """Few samples of k-space in several coils with phase and noise; then total variation, or least squares (CG-SENSE).
 

@@ -180,6 +180,8 @@ class TrainingSettings:
                 object.__setattr__(self, name, value)
         if self.frame < 16:
             raise UsageError("the frame of guides is too small", found=self.frame, expected="16 pixels or more")
+        if self.refined_by and not self.refined:
+            raise UsageError("refined_by names a prior for guides that are not asked for", hint="Say refined=2.")
         if self.pair_slices < 8:
             raise UsageError("a pair has too few slices", found=self.pair_slices, expected="8 or more")
         if self.steps is not None and self.minutes is not None:

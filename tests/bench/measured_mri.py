@@ -1,6 +1,7 @@
 """Measured MR data: a brain (mikgroup/sigpy-mri-tutorial) beside sigpy and BART, a Siemens phantom against itself.
 
     python tests/bench/measured_mri.py brain -o docs/results/mri-brain.jsonl [--prior mr] [--picture brain.png]
+    python tests/bench/measured_mri.py brain --methods tv refine:steps=3,trust=0.05 --prior mr -o tried.jsonl
     python tests/bench/measured_mri.py phantom -o docs/results/mri-phantom.jsonl [--prior mr]
 
 The brain was measured 8 times undersampled, no full reference exists. So a twentieth of the measured samples outside of
@@ -25,7 +26,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from cases import parsed
+
 import realdata
 from helpers.bart import bart, slice_for_bart
 from medrecon.data import read
@@ -59,8 +63,9 @@ def without(kspace: KSpace, hidden: np.ndarray) -> KSpace:
     return replace(kspace, data=kspace.data * ~hidden, mask=np.asarray(kspace.sampling) & ~hidden)
 
 
-def ours(method: str, prior: NetworkPrior | None) -> Predict:
-    """A method of this package: predicted k-space ``(coils, 1, y, x)`` and magnitude ``(y, x)``."""
+def ours(described: str, prior: NetworkPrior | None) -> Predict:
+    """A method of this package, ``NAME[:key=value,...]``: predicted k-space ``(coils, 1, y, x)`` and magnitude."""
+    method, settings = parsed(described)
 
     def predict(kspace: KSpace, _: float) -> tuple[np.ndarray, np.ndarray]:
         maps = coil_maps(measurement_of(kspace))
@@ -74,7 +79,7 @@ def ours(method: str, prior: NetworkPrior | None) -> Predict:
             start, problem = reconstruct(problem, "tv").volume, replace(problem, prior=prior)
         if method == "l1-wavelet":
             return _with_maps(complex_volume(problem, L1Wavelet())[0].numpy(), maps[0, :, 0].numpy())
-        volume = reconstruct(problem, method, start=start).volume
+        volume = reconstruct(problem, method, start=start, **settings).volume
         return _with_maps(volume.array[0], maps[0, :, 0].numpy())
 
     return predict
@@ -129,7 +134,10 @@ def brain(options: argparse.Namespace, prior: NetworkPrior | None) -> list[dict]
     methods: dict[str, Predict] = {m: ours(m, None) for m in ("zero-filled", "cg-sense", "l1-wavelet", "tv")}
     if prior is not None:
         methods |= {m: ours(m, prior) for m in ("pnp", "refine")}
-    methods |= {"sigpy L1-ESPIRiT": with_sigpy, "BART L1-ESPIRiT": with_bart}
+    if options.methods:
+        methods = {m: ours(m, prior) for m in options.methods}
+    else:
+        methods |= {"sigpy L1-ESPIRiT": with_sigpy, "BART L1-ESPIRiT": with_bart}
     records, pictures = [], {}
     for name, predict in methods.items():
         weight, began = 0.0, time.perf_counter()
@@ -199,6 +207,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("what", choices=("brain", "phantom"))
     parser.add_argument("--prior", help="name or file of an MR prior; without it classical methods only")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--methods", nargs="+", help="brain: these of ours alone, name or name:key=value,key=value")
     parser.add_argument("--picture", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
     options = parser.parse_args(arguments)

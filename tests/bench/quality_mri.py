@@ -75,6 +75,7 @@ def main() -> None:
     parser.add_argument("--prior", help="name or file; needed by diffusion methods")
     parser.add_argument("--methods", nargs="+", default=METHODS, help="name or name:key=value,key=value")
     parser.add_argument("--samples", type=int, default=1)
+    parser.add_argument("--incomplete", action="store_true", help="coil maps of the measured calibration alone")
     parser.add_argument("-o", "--output", type=Path, required=True)
     options = parser.parse_args()
     if options.prior is None and any(needs_prior(m) for m in options.methods):
@@ -101,11 +102,14 @@ def _cases(
         needs = needs_prior(method)
         case = f"{options.split}/{name}/{options.slices}/{mask}/{rate:g}/{options.noise:g}/{seed}/{method}"
         case += f"/x{options.samples}/{options.prior}" if needs else ""
+        case += "/incomplete" if options.incomplete else ""
         if case in journal:
             continue
         if problem is None or scan is None:
             scan = simulate_kspace(truth, mask, rate, coils=options.coils, noise=options.noise, seed=seed)
-            problem = mri_problem(scan)
+            problem = mri_problem(scan, complete=not options.incomplete)
+            system = problem.system()
+            misfit = system.discrepancy(system.internal(truth, "the truth"))
         if needs and start is None:
             start = reconstruct(problem, "tv").volume
         label, settings = parsed(method)
@@ -127,9 +131,13 @@ def _cases(
             "real_acceleration": real_acceleration(scan.sampling), "noise": options.noise, "seed": seed,
             "method": method, "seconds": seconds, "prior": options.prior if needs else None,
             "samples": options.samples if needs else 1, "discrepancy": result.assessment["discrepancy"],
+            "misfit": misfit,
         }  # fmt: skip
         record |= {k: v for k, v in figures.items() if isinstance(v, float) and np.isfinite(v)}
-        journal.write(record, f"{figures['psnr']:.2f} dB, ssim {figures['ssim']:.4f}, {seconds:.1f} s")
+        journal.write(
+            record,
+            f"{figures['psnr']:.2f} dB, ssim {figures['ssim']:.4f}, {seconds:.1f} s, misfit of the truth {misfit:.3f}",
+        )
 
 
 if __name__ == "__main__":
