@@ -22,7 +22,7 @@ from medrecon.prior import read_card, save_prior
 from medrecon.problem import Problem
 from medrecon.training.batches import Batches
 from medrecon.training.corpus import STEP, Corpus, load_corpus
-from medrecon.training.guides import BackgroundMaker, PairFolder, PairSettings, guide_makers, make_pair
+from medrecon.training.guides import BackgroundMaker, PairFolder, PairSettings, guide_maker, guide_makers, make_pair
 
 
 @guide_makers.register("test-blur")
@@ -80,6 +80,16 @@ def test_the_place_of_the_prior_does_not_matter_but_its_weights_do(corpus: Corpu
     PairFolder(tmp_path / "pairs", corpus, recipe).make()
     assert PairFolder(tmp_path / "pairs", corpus, replace(recipe, prior="elsewhere")).ready() == 1
     assert PairFolder(tmp_path / "pairs", corpus, replace(recipe, prior_sha256="1")).ready() == 0
+
+
+def test_pairs_of_an_earlier_edition_of_the_maker_are_made_again(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = PairSettings("test-blur", count=1)
+    PairFolder(tmp_path, corpus, recipe).make()
+    assert PairFolder(tmp_path, corpus, recipe).ready() == 1
+    monkeypatch.setitem(guide_maker("test-blur").meta, "edition", 2)
+    assert PairFolder(tmp_path, corpus, recipe).ready() == 0
 
 
 def test_every_run_of_slices_is_used_before_any_again(corpus: Corpus) -> None:

@@ -114,6 +114,8 @@ def test_the_guided_loss_asks_the_same_of_good_and_bad_guides() -> None:
 def test_refined_guides_need_a_guided_prior(folders: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="need a guided prior to start from"):
         train(small(guided=True, modality="test-offset", refined=2), *folders[:1], tmp_path / "a.safetensors")
+    with pytest.raises(UsageError, match="not asked for"):
+        small(guided=True, refined_by="ct")
 
 
 def test_a_later_training_keeps_the_pairs_of_an_earlier_one(folders: tuple[Path, Path], tmp_path: Path) -> None:
