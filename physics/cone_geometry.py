@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medrecon.errors import InputError, TooLarge
-from medrecon.physics.cone_layout import as_vectors, box_corners, circular_vectors, covering_rows
+from medrecon.physics.cone_checks import check_arc, check_coverage, check_sources
+from medrecon.physics.cone_layout import as_vectors, circular_vectors, covering_rows
 from medrecon.physics.ct_checks import (
     as_count,
     as_grid,
@@ -192,52 +193,9 @@ class ConeGeometry:
                 "too many detector columns in all views", found=self.n_views * self.columns, expected=f"{MAX_LINES:,}"
             )
         if self.detector == "curved":
-            self._check_curved()
-        self._check_sources()
-        self._check_coverage()
-
-    def _check_curved(self) -> None:
-        sideways = np.abs((self.across * self.normal).sum(axis=1))
-        lean = np.abs((self.across * self.up).sum(axis=1))
-        off = np.abs(((self.centre - self.source) * self.across).sum(axis=1)) / self.source_detector
-        if max(sideways.max(), lean.max(), off.max()) > 1e-6:
-            raise InputError(
-                "the arc of a curved detector is centred on the source",
-                found=f"u leans by {max(sideways.max(), lean.max(), off.max()):.2g}",
-                expected="u at right angles to v and to the line from the source to the detector's centre",
-            )
-        if (0.5 * self.columns * self.column_pitch / self.source_detector).max() >= math.pi / 2:
-            raise InputError("the curved detector spans more than half a turn as seen from the source")
-
-    def _check_sources(self) -> None:
-        half = 0.5 * np.array(self.shape)[::-1] * np.array(self.spacing)[::-1]
-        inside = (np.abs(self.source) <= half).all(axis=1)
-        if inside.any():
-            view = int(np.flatnonzero(inside)[0])
-            raise InputError(
-                "the source stands inside the volume",
-                found=f"view {view}: {np.round(self.source[view], 3).tolist()} mm",
-                expected=f"outside of +-{np.round(half, 3).tolist()} mm (x, y, z)",
-                hint="Lengths are in millimetres; reconstruct a smaller field of view if the gantry is that small.",
-            )
-
-    def _check_coverage(self) -> None:
-        """Every view must see the volume: otherwise its data are zero whatever the object. A helix may pass by."""
-        column, row, depth = self.project_points(box_corners(self.shape, self.spacing))
-        open_ended = (depth <= 0).any(axis=1)  # the volume reaches behind the source: its shadow has no bounds
-        seen = np.ones(self.n_views, dtype=bool)
-        for place, count in ((column, self.columns), (row, self.rows)):
-            seen &= (place.max(axis=1) > 0.0 - 1e-9) & (place.min(axis=1) < count - 1 + 1e-9)
-        seen = (seen | open_ended) & (depth > 0).any(axis=1)
-        if not seen.any() or (not seen.all() and np.ptp(self.source[:, 2]) < 1e-6):
-            blind = np.flatnonzero(~seen)
-            raise InputError(
-                f"the geometry misses the volume: no ray of {blind.size} of {seen.size} views crosses it",
-                found=f"view {blind[0]}: source {np.round(self.source[blind[0]], 3).tolist()}, detector centre "
-                f"{np.round(self.centre[blind[0]], 3).tolist()} mm",
-                expected="rays through the box of the volume around the origin",
-                hint="Lengths are in millimetres, not in pixels.",
-            )
+            check_arc(self)
+        check_sources(self)
+        check_coverage(self)
 
     # --- derived ------------------------------------------------------------------------------------------
     @property
