@@ -138,7 +138,7 @@ def reconstruct(
         make_sampler(wanted, settings)  # an unknown setting shows before the held-out test
         selection = _select(problem, seed, callback)
         method = selection.method
-        settings = settings if method == wanted else {}
+        settings = settings if method == wanted else selection.settings(method)
     direct = direct_method(problem.op)
     if method in DIRECT and direct in DIRECT:
         method = direct  # one method under the name that it has for this beam
@@ -157,7 +157,8 @@ def reconstruct(
         baseline_method = first if given is None else "given"
         baseline = given
         if baseline is None:
-            baseline = run.loop(sampler_for(problem, first, {}), KeyedNoise(seed), "baseline").estimate
+            found = {} if selection is None else selection.settings(first)
+            baseline = run.loop(sampler_for(problem, first, found), KeyedNoise(seed), "baseline").estimate
         theirs = problem.prior.card
         ends = torch.quantile(baseline.flatten()[:: max(1, baseline.numel() // 100_000)], torch.tensor([0.01, 0.99]))
         check_compatible(theirs, theirs.quantity, (ends * theirs.scale + theirs.offset).tolist())  # units of the prior
@@ -267,16 +268,17 @@ class _Again:
         if self.problem.y.shape[axis] < 3:
             return {}
         held = held_out(self.problem)
-        reduced = replace(self.problem, used=held.used)
+        tested = held.tested(self.problem)
+        reduced = replace(tested, used=held.used)
         candidates = [("result", self.method, self.settings)]
         classical = classical_methods(self.problem)[0]
         if needs_prior or self.method != classical:
             candidates.append(("classical", classical, {}))
         errors = {
-            name: held.error(self.problem, self.run(reduced, method, "held-out test", settings))
+            name: held.error(tested, self.run(reduced, method, "held-out test", settings))
             for name, method, settings in candidates
         }
-        return errors | {"signal": held.signal(self.problem)}
+        return errors | {"signal": held.signal(tested)}
 
     def change_under_noise(self, system: System, mean: Tensor) -> float | None:
         """Root-mean-square change of the volume, internal units, when its own data are measured with other noise."""

@@ -5,26 +5,33 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import combinations, combinations_with_replacement
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from medrecon.data.volume import Geometry
+from medrecon.physics.linop import LinearOperator
 from medrecon.prior import NetworkPrior, Prior
 from medrecon.problem import Problem
 
-CLASSICAL, DIFFUSION, GUIDED = "tv", "pnp", "refine"
+CLASSICAL, DIFFUSION, GUIDED, MIXTURE = "tv", "pnp", "refine", "mixture"
 _SHARE = 8  # one group of data in this many is held out
 _SILENT = 1e-30
 _MARGIN = 1.0  # the prior has to predict at least as well as the classical volume
+_LEAST_SHARE = 0.05  # of a mixture: a method that has less is left out
+_RIDGE = 0.02  # of the smallest square error, added to each: hidden traces are few, and shares of them uncertain
 
 
 @dataclass(frozen=True)
 class Selection:
     """The method chosen, why in one sentence, and the prediction errors behind it (smaller is better).
 
-    ``classical`` is the classical method that predicted best: what a diffusion starts from, and is compared with.
-    ``signal`` is the root mean square of what was to be predicted, in the unit of the errors. ``hidden`` says what that
-    was, where it was of several kinds: name, share of what is missing, count, and the errors of each kind alone.
+    ``classical`` is the classical method that predicted best: what a diffusion starts from, and is compared with;
+    ``mixture`` holds the shares of the methods that it consists of, where it is the mean of several. ``signal`` is the
+    root mean square of what was to be predicted, in the unit of the errors. ``hidden`` says what that was, where it was
+    of several kinds: name, share of what is missing, count, and the errors of each kind alone.
     """
 
     method: str
@@ -33,6 +40,13 @@ class Selection:
     classical: str
     signal: float | None = None
     hidden: list[dict[str, object]] = field(default_factory=list)
+    mixture: dict[str, float] = field(default_factory=dict)
+
+    def settings(self, method: str) -> dict[str, object]:
+        """What the test found for this method: the shares of a mixture."""
+        if method != MIXTURE:
+            return {}
+        return {"methods": tuple(self.mixture), "shares": tuple(self.mixture.values())}
 
     def to_record(self) -> dict[str, object]:
         """Plain values."""
@@ -47,18 +61,31 @@ class Part:
     share: float
     mask: Tensor
 
+    def products(self, problem: Problem, values: Sequence[Tensor]) -> np.ndarray:
+        """Mean products ``(n, n)`` of these data over this part, in units of the noise where it is known."""
+        weights = problem.noise_model.weights(problem.y) if problem.noise_model else torch.ones_like(problem.y)
+        there = self.mask.expand_as(problem.y)
+        found = np.empty((len(values), len(values)))
+        for i, j in combinations_with_replacement(range(len(values)), 2):
+            mean = (weights * values[i] * values[j] * there).sum(dtype=torch.float64) / there.sum()
+            found[i, j] = found[j, i] = float(mean)
+        return found
+
     def rms(self, problem: Problem, values: Tensor) -> float:
         """Root mean square over this part, in units of the noise where it is known."""
-        weights = problem.noise_model.weights(problem.y) if problem.noise_model else torch.ones_like(problem.y)
-        mask = self.mask.expand_as(problem.y)
-        return float(((weights * values**2 * mask).sum(dtype=torch.float64) / mask.sum()).sqrt())
+        return float(self.products(problem, [values])[0, 0]) ** 0.5
 
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
-    """Data that are left out as a test, in one or more parts that do not overlap; their shares sum to one."""
+    """Data that are left out as a test, in one or more parts that do not overlap; their shares sum to one.
+
+    ``op`` and ``y`` are what to test on, where that is not the problem itself.
+    """
 
     parts: tuple[Part, ...]
+    op: LinearOperator | None = None
+    y: Tensor | None = None
 
     @property
     def mask(self) -> Tensor:
@@ -70,6 +97,13 @@ class HeldOut:
         """1 where the data may be used."""
         return 1 - self.mask
 
+    def tested(self, problem: Problem) -> Problem:
+        """The problem to test on, with all of its data."""
+        if self.op is None or self.y is None:
+            return problem
+        grid = Geometry.from_spacing(self.op.domain.shape, (1.0, 1.0, 1.0))  # type: ignore[arg-type]
+        return replace(problem, op=self.op, y=self.y, geometry=grid)
+
     def signal(self, problem: Problem) -> float:
         """Root mean square of what was left out, in the unit of :meth:`error`."""
         return Part("", 1.0, self.mask).rms(problem, problem.y)
@@ -80,13 +114,17 @@ class HeldOut:
         Of several parts each counts by its share, relative to its own signal: what is missing is as loud as the rest
         wherever the parts to test on happened to lie.
         """
-        residual = problem.op(volume) - problem.y
-        errors = [part.rms(problem, residual) for part in self.parts]
-        if len(errors) == 1:
-            return errors[0]
+        return float(self.products(problem, [volume])[0, 0]) ** 0.5
+
+    def products(self, problem: Problem, volumes: Sequence[Tensor]) -> np.ndarray:
+        """Mean products ``(n, n)`` of the errors of these volumes' predictions: the square of `error`, and between."""
+        residuals = [problem.op(volume) - problem.y for volume in volumes]
+        found = [part.products(problem, residuals) for part in self.parts]
+        if len(found) == 1:
+            return found[0]
         signals = [max(part.rms(problem, problem.y), _SILENT) for part in self.parts]
-        shares = [part.share * (e / s) ** 2 for part, e, s in zip(self.parts, errors, signals, strict=True)]
-        return self.signal(problem) * math.sqrt(math.fsum(shares))
+        relative = [part.share * f / s**2 for part, f, s in zip(self.parts, found, signals, strict=True)]
+        return self.signal(problem) ** 2 * np.sum(relative, axis=0)
 
 
 def diffusion_method(prior: Prior) -> str:
@@ -106,13 +144,15 @@ def classical_methods(problem: Problem) -> tuple[str, ...]:
 def held_out(problem: Problem) -> HeldOut:
     """The data to leave out: every eighth view (line, trace group).
 
-    An operator that knows better what to hide says so with ``held_out()``: traces do, after their holes.
+    An operator that knows better what to hide says so with ``held_out(y)``: traces do, after their holes.
 
     The operator's ``holdout_axis`` names the axis of the data that is held out as whole groups; at least one group
     is left out and at least two remain. The groups left out are spread evenly and do not start at the first.
     """
     if hasattr(problem.op, "held_out"):
-        return HeldOut(tuple(Part(*part) for part in problem.op.held_out()))
+        op, y, parts = problem.op.held_out(problem.y)
+        other = () if op is problem.op else (op, y)
+        return HeldOut(tuple(Part(*part) for part in parts), *other)
     axis = getattr(problem.op, "holdout_axis", 0)
     groups = problem.y.shape[axis]
     count = max(1, groups // _SHARE)
@@ -138,24 +178,55 @@ def select(problem: Problem, solve: Callable[[Problem, str, Tensor | None], Tens
     if problem.y.shape[axis] < 3:
         return Selection(classical[0], "too few data to hold any out", {}, classical[0])
     held = held_out(problem)
-    reduced = replace(problem, used=held.used)
+    tested = held.tested(problem)
+    reduced = replace(tested, used=held.used)
     volumes = {method: solve(reduced, method, None) for method in classical}
-    errors = {method: held.error(problem, volume) for method, volume in volumes.items()}
-    method = best = min(classical, key=lambda name: errors[name])
+    shares = best_shares(held.products(tested, list(volumes.values())))
+    mixture = {method: share for method, share in zip(classical, shares.tolist(), strict=True) if share > 0}
+    if len(mixture) > 1:
+        volumes[MIXTURE] = torch.stack([share * volumes[method] for method, share in mixture.items()]).sum(dim=0)
+    errors = {method: held.error(tested, volume) for method, volume in volumes.items()}
+    method = best = min(errors, key=lambda name: errors[name])
     if problem.prior is not None:
         diffusion = diffusion_method(problem.prior)
         volumes[diffusion] = solve(reduced, diffusion, volumes[best])
-        errors[diffusion] = held.error(problem, volumes[diffusion])
+        errors[diffusion] = held.error(tested, volumes[diffusion])
         method = diffusion if errors[diffusion] <= _MARGIN * errors[best] else best
     if classical != (CLASSICAL,):
-        signal, hidden = held.signal(problem), [_of_part(problem, part, volumes) for part in held.parts]
-        return Selection(method, _signal_to_noise(hidden, signal, errors), errors, best, signal, hidden)
+        signal, hidden = held.signal(tested), [_of_part(tested, part, volumes) for part in held.parts]
+        reason = _signal_to_noise(hidden, signal, errors)
+        return Selection(method, reason, errors, best, signal, hidden, mixture if best == MIXTURE else {})
     words = "better" if method != best else "worse"
     reason = (
         f"on held-out data the prior predicts {words} than total variation "
         f"({errors[diffusion]:.3g} against {errors[CLASSICAL]:.3g})"
     )
     return Selection(method, reason, errors, best)
+
+
+def best_shares(products: np.ndarray) -> np.ndarray:
+    """Shares, not negative and summing to one, of the mean with the smallest error; those that hardly count are zero.
+
+    ``products`` are the mean products of the errors. On any set of methods the best shares that sum to one are
+    ``P^-1 1`` up to a factor (Bates and Granger 1969); sets where one is negative are passed over, and of the others
+    the best is taken.
+    """
+    count = len(products)
+    regular = products + (_RIDGE * products.diagonal().min() + _SILENT) * np.eye(count)
+    best, least = np.eye(count)[0], math.inf
+    for size in range(1, count + 1):
+        for chosen in map(list, combinations(range(count), size)):
+            shares = np.linalg.solve(regular[np.ix_(chosen, chosen)], np.ones(size))
+            shares /= shares.sum()
+            if shares.min() < _LEAST_SHARE:
+                continue
+            candidate = np.zeros(count)
+            candidate[chosen] = shares
+            if (error := float(candidate @ regular @ candidate)) < least:
+                best, least = candidate, error
+    best = best.round(3)
+    best[best.argmax()] += 1 - best.sum()  # what rounding left over
+    return best.round(3)
 
 
 def _of_part(problem: Problem, part: Part, volumes: Mapping[str, Tensor]) -> dict[str, object]:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from medrecon.errors import UsageError
 from medrecon.physics.linop import LinearOperator, Space, operators
+from medrecon.physics.trace_band import slowed
 from medrecon.physics.trace_holes import holes_like
 from medrecon.registry import Registry
 
@@ -90,17 +91,49 @@ class TraceMask(LinearOperator):
     @property
     def is_decimated(self) -> bool:
         """Whether all live traces lie on every n-th row or column."""
-        places = torch.nonzero(self.live).numpy()
-        steps = [np.gcd.reduce(np.diff(np.unique(p))) if len(np.unique(p)) > 1 else 1 for p in places.T]
-        return bool(max(steps) > 1)
+        return max(self._steps()[1]) > 1
 
-    def held_out(self, seed: int = 0) -> list[tuple[str, float, Tensor]]:
-        """Live traces to hide as a test, by kind of hole: its name, its share of the missing traces, and which to hide.
+    def _steps(self) -> tuple[list[np.ndarray], list[int]]:
+        """Rows and columns with live traces, and how far they are apart at least."""
+        lines = [np.unique(places) for places in torch.nonzero(self.live).cpu().numpy().T]
+        return lines, [int(np.gcd.reduce(np.diff(found))) if len(found) > 1 else 1 for found in lines]
 
-        Maps are ``(rows, 1, columns)``, 1 where hidden, and do not overlap.
+    def held_out(self, y: Tensor, seed: int = 0) -> tuple[TraceMask, Tensor, list[tuple[str, float, Tensor]]]:
+        """The survey and the data to test on, and what to hide: kind of hole, its share of what is missing, and a map.
+
+        Maps are ``(rows, 1, columns)``, 1 where hidden, and do not overlap. Between lines that are all n apart no trace
+        is live that could be hidden. There the survey to test on is that of the live lines alone, all but every n-th
+        hidden, with the data at 1/n of their frequencies: the same problem on a scale n times as coarse.
         """
+        if (coarse := self._coarser(y)) is not None:
+            return coarse
         parts = holes_like(self.live.cpu().numpy(), seed=seed)
-        return [(part.name, part.share, torch.from_numpy(part.traces)[:, None].to(torch.float32)) for part in parts]
+        maps = [(part.name, part.share, torch.from_numpy(part.traces)[:, None].to(torch.float32)) for part in parts]
+        return self, y, maps
+
+    def _coarser(self, y: Tensor) -> tuple[TraceMask, Tensor, list[tuple[str, float, Tensor]]] | None:
+        """See `held_out`; None where no line lies between two others, or nothing of it is live."""
+        lines, steps = self._steps()
+        factor, kept = 1, []
+        for found, step in zip(lines, steps, strict=True):
+            enough = step > 1 and found[-1] - found[0] >= step * step
+            kept.append(torch.arange(found[0], found[-1] + 1, step if enough else 1))
+            factor = max(factor, step if enough else 1)
+        if factor == 1:
+            return None
+        live = self.live[kept[0]][:, kept[1]]
+        shown = live.clone()
+        for axis, numbers in enumerate(kept):
+            step = int(numbers[1] - numbers[0]) if len(numbers) > 1 else 1
+            between = torch.arange(len(numbers)) % step > 0
+            shown[between if axis == 0 else (slice(None), between)] = False
+        hidden = live & ~shown
+        if not bool(hidden.any()) or not bool(shown.any()):
+            return None
+        data = torch.from_numpy(slowed(y.cpu()[kept[0]][..., kept[1]].numpy(), factor)).to(y)
+        name = f"lines between every {'second' if factor == 2 else f'{factor}th'} of the live ones"
+        part = (f"{name}, at 1/{factor} of the frequencies", 1.0, hidden[:, None].to(torch.float32))
+        return TraceMask(tuple(data.shape), live), data, [part]
 
 
 def _example() -> TraceMask:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,7 +13,7 @@ from helpers.problems import blocks, projection_problem
 from medrecon.data.volume import Geometry
 from medrecon.physics.noise import GaussianNoise
 from medrecon.problem import Problem
-from medrecon.selection import HeldOut, Part, held_out, select
+from medrecon.selection import HeldOut, Part, best_shares, held_out, select
 
 SHAPE = (5, 12, 10)
 
@@ -112,6 +113,44 @@ def test_a_diffusion_starts_from_the_best_classical_volume(best: str, chosen: st
     assert found.classical == best and found.method == chosen
     assert len(starts) == 1 and torch.equal(starts[0], truth + 0.2)
     assert list(found.errors) == ["linear", "pocs", "pnp"]
+
+
+def test_methods_that_err_in_different_ways_are_mixed():
+    """Errors of 0.3 and 0.4 in other places each: shares as the inverse squares, the error of the mean 0.24."""
+    made, truth = problem(), blocks(SHAPE)
+    made.op.classical_methods = ("linear", "pocs", "drr")
+    here, there = (torch.zeros(SHAPE) for _ in range(2))
+    here[:, :6], there[:, 6:] = 0.3, 0.4
+    errors = {"linear": here, "pocs": there, "drr": 3 * there}
+    starts: list[torch.Tensor | None] = []
+
+    def solve(reduced: Problem, method: str, start: torch.Tensor | None) -> torch.Tensor:
+        starts.append(start)
+        return truth + errors.get(method, here / 2)
+
+    found = select(replace(made, prior=None), solve)
+    assert found.method == found.classical == "mixture"
+    products = held_out(made).products(made, [truth + here, truth + there])
+    inverse = np.linalg.solve(products, np.ones(2))
+    expected = dict(zip(("linear", "pocs"), inverse / inverse.sum(), strict=True))
+    assert found.mixture == pytest.approx(expected, abs=0.02)
+    assert found.errors["mixture"] < min(found.errors["linear"], found.errors["pocs"])
+    assert found.settings("mixture") == {"methods": ("linear", "pocs"), "shares": tuple(found.mixture.values())}
+    assert found.settings("linear") == {}
+
+    guided = select(made, solve)
+    start = sum(share * (truth + errors[name]) for name, share in guided.mixture.items())
+    assert starts[-1] is not None and torch.allclose(starts[-1], start)
+    assert guided.method == "pnp" and guided.classical == "mixture"
+
+
+def test_best_shares_of_known_errors():
+    """Independent errors: inverse squares. A worse method with the same errors, and one that hardly counts: nothing."""
+    assert best_shares(np.diag([1.0, 4.0])) == pytest.approx([0.8, 0.2], abs=0.01)
+    assert best_shares(np.array([[1.0, 1.2], [1.2, 4.0]])) == pytest.approx([1, 0])
+    assert best_shares(np.diag([1.0, 1.0, 200.0])) == pytest.approx([0.5, 0.5, 0], abs=0.01)
+    assert best_shares(np.array([[2.0]])) == pytest.approx([1])
+    assert best_shares(np.zeros((2, 2))).sum() == pytest.approx(1)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from medrecon.samplers import (
     l1_wavelet,
     linear,
     mbir,
+    mixture,
     perturb,
     pocs,
     presets,

@@ -1,4 +1,4 @@
-"""Guides for seismic data: traces taken out of complete sections, and filled by interpolation or POCS."""
+"""Guides for seismic data: traces taken out of complete sections, and filled by a classical method."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from medrecon.data.volume import Volume
 from medrecon.noise import KeyedNoise
 from medrecon.physics.seismic import make_trace_mask
 from medrecon.problem import Problem
-from medrecon.samplers.linear import Linear
-from medrecon.samplers.pocs import Pocs
+from medrecon.samplers.settings import make_sampler, suited
+from medrecon.selection import classical_methods
 from medrecon.seismic import seismic_problem
 from medrecon.training.guides import guide_makers
 
@@ -22,15 +22,17 @@ _SHARES = (0.3, 0.85)  # missing traces, random ones and lines
 _STEPS = (2, 2, 2, 3, 4)  # of regular columns
 _WIDEST = 16  # traces of a gap
 _SIDES = 0.1, 0.35  # of a block, relative to those of the survey
+_ALONE = 0.5  # share of guides that are the volume of one method
 _ALSO = 0.2  # share of surveys with random holes beside the others
-_LINEAR = 0.9  # share of guides that are interpolated linearly, as those are that a prior starts from
 _FEW = 8  # rows: with fewer, lines are missing along columns alone
-_ITERATIONS = 25
 
 
-@guide_makers.register("seismic", levels=(30, 50, 70, 85), least=1, windows=True)
+@guide_makers.register("seismic", levels=(30, 50, 70, 85), least=1, windows=True, edition=2)
 def missing_traces(truth: Volume, rng: np.random.Generator, views: int | None = None) -> tuple[Problem, Volume]:
-    """Sections ``(row, time, column)`` without some of their traces; then linear interpolation, or POCS for one in ten.
+    """Sections ``(row, time, column)`` without some of their traces, filled by what suits the holes.
+
+    That is any of the methods that ``auto`` asks, or the mean of two of them in random shares, as what it makes of
+    them is what a diffusion starts from.
 
     Missing are single traces at random (``views`` per cent of them, where it is given), all but every second to fourth
     column, one to three gaps, whole lines, or a block; along rows as well as columns.
@@ -40,11 +42,14 @@ def missing_traces(truth: Volume, rng: np.random.Generator, views: int | None = 
     data = np.where(live[..., None], truth.array.transpose(0, 2, 1), np.float32(0))
     reasons = np.where(live, np.uint8(State.live), np.uint8(State.absent)).astype(np.uint8)
     problem = seismic_problem(Traces(data, reasons, *plain_axes(rows, columns), quantity=truth.quantity))
-    linear = rng.random() < _LINEAR
-    method = Linear() if linear else Pocs(iterations=_ITERATIONS, window=(min(rows, 32), min(samples, 64), 32))
-    system = problem.system()
-    found = system.to_quantity(method.run(system, KeyedNoise(0)).estimate)
-    return problem, truth.with_array(found.contiguous().numpy())
+    suitable = rng.permutation(classical_methods(problem))[: 1 if rng.random() < _ALONE else 2]
+    shares = rng.dirichlet(np.ones(len(suitable)))
+    found = np.zeros(truth.array.shape, np.float32)
+    for name, share in zip(suitable.tolist(), shares, strict=True):
+        method, system = make_sampler(name, suited(name, {}, problem)), problem.system()
+        filled = system.to_quantity(method.run(system, KeyedNoise(0)).estimate)
+        found += np.float32(share) * filled.contiguous().numpy()
+    return problem, truth.with_array(found)
 
 
 def random_holes(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:

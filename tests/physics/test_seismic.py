@@ -8,6 +8,7 @@ import torch
 
 from medrecon.errors import UsageError
 from medrecon.physics.seismic import TraceMask, make_trace_mask, trace_masks
+from medrecon.physics.trace_band import slowed
 from medrecon.physics.trace_interpolation import interpolation_weights
 from medrecon.physics.windows import Windows
 
@@ -67,3 +68,60 @@ def test_windows_cover_everything_and_their_tapers_leave_no_seam(shape):
     assert float(weight.min()) > 0
     assert torch.allclose(total / weight, x, atol=1e-5)
     assert sum(len(windows.share(part, 8)) for part in range(8)) == len(windows)
+
+
+@pytest.mark.parametrize("factor", [2, 3])
+def test_slowed_traces_keep_slopes_over_wider_lines(factor: int):
+    """A wavelet of about 0.1 cycles a sample, late by 1.5 samples a trace: the same between traces ``factor`` apart."""
+    time, column = np.arange(384)[None, :, None], np.arange(13)[None, None]
+    late = time - 150 - 1.5 * column
+    sections = np.exp(-np.square(late / 5)) * np.cos(2 * np.pi * 0.1 * late) * (column % 3 != 1)
+    found = slowed(sections, factor)
+    assert found.shape == (1, 384 // factor, 13)
+    assert np.square(found).mean() == pytest.approx(np.square(sections).mean())
+    assert not found[..., 1::3].any()
+    power = np.square(np.abs(np.fft.rfft(found, n=2048, axis=1))).sum(axis=(0, 2))
+    assert np.argmax(power) / 2048 == pytest.approx(0.1, abs=0.02)  # in samples that are as much longer
+    first, last = found[0, :, 0], found[0, :, 12]
+    assert np.argmax(np.correlate(last, first, "full")) - (len(first) - 1) == pytest.approx(18 / factor, abs=1)
+
+
+def test_nothing_has_no_frequencies():
+    assert not slowed(np.zeros((2, 16, 3)), 2).any()
+
+
+@pytest.mark.parametrize("step", [2, 3])
+def test_decimated_lines_are_tested_on_a_coarser_scale(step: int):
+    """The survey of the live lines, decimated as they are; of what is missing in them nothing is hidden."""
+    live = np.zeros((4, 23), bool)
+    live[:, 1::step] = True
+    live[2, 1 + step] = False
+    op = TraceMask((4, 32, 23), torch.from_numpy(live))
+    y = op(torch.randn(4, 32, 23))
+    assert op.is_decimated
+    coarse, data, ((name, share, hidden),) = op.held_out(y)
+    lines = len(range(1, 23, step))
+    assert coarse.domain.shape == (4, -(-32 // step), lines) and share == 1.0 and f"1/{step} of the frequen" in name
+    expected = np.ones((4, lines), bool)
+    expected[:, ::step], expected[2, 1] = False, False
+    np.testing.assert_array_equal(hidden[:, 0] > 0, expected)
+    np.testing.assert_array_equal(data, slowed(y.numpy()[..., 1::step], step))
+    rest = TraceMask(coarse.domain.shape, coarse.live & ~(hidden[:, 0] > 0))  # type: ignore[arg-type]
+    assert rest.is_decimated
+
+
+def test_lines_missing_both_ways_and_too_few_lines():
+    live = np.zeros((9, 8), bool)
+    live[::2, ::2] = True
+    op = TraceMask((9, 6, 8), torch.from_numpy(live))
+    coarse, _, ((_, _, hidden),) = op.held_out(op(torch.randn(9, 6, 8)))
+    assert coarse.domain.shape == (5, 3, 4)
+    shown = np.zeros((5, 4), bool)
+    shown[::2, ::2] = True
+    np.testing.assert_array_equal(hidden[:, 0] > 0, ~shown)
+    few = np.zeros((6, 5), bool)
+    few[:, ::4] = True  # two lines
+    op = TraceMask((6, 5, 5), torch.from_numpy(few))
+    y = op(torch.randn(6, 5, 5))
+    same, data, _ = op.held_out(y)
+    assert same is op and data is y
