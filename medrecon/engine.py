@@ -157,8 +157,8 @@ def reconstruct(
         baseline_method = first if given is None else "given"
         baseline = given
         if baseline is None:
-            found = {} if selection is None else selection.settings(first)
-            baseline = run.loop(sampler_for(problem, first, found), KeyedNoise(seed), "baseline").estimate
+            shares = {} if selection is None else selection.settings(first)
+            baseline = run.loop(sampler_for(problem, first, shares), KeyedNoise(seed), "baseline").estimate
         theirs = problem.prior.card
         ends = torch.quantile(baseline.flatten()[:: max(1, baseline.numel() // 100_000)], torch.tensor([0.01, 0.99]))
         check_compatible(theirs, theirs.quantity, (ends * theirs.scale + theirs.offset).tolist())  # units of the prior

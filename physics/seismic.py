@@ -133,7 +133,7 @@ class TraceMask(LinearOperator):
         data = torch.from_numpy(slowed(y.cpu()[kept[0]][..., kept[1]].numpy(), factor)).to(y)
         name = f"lines between every {'second' if factor == 2 else f'{factor}th'} of the live ones"
         part = (f"{name}, at 1/{factor} of the frequencies", 1.0, hidden[:, None].to(torch.float32))
-        return TraceMask(tuple(data.shape), live), data, [part]
+        return TraceMask((data.shape[0], data.shape[1], data.shape[2]), live), data, [part]
 
 
 def _example() -> TraceMask:

@@ -34,6 +34,7 @@ __all__ = [
     "l1_wavelet",
     "linear",
     "mbir",
+    "mixture",
     "perturb",
     "pocs",
     "presets",

@@ -18,7 +18,7 @@ from medrecon.samplers.trace_system import trace_system
 @samplers.register("mixture", family="classical", modality="seismic")
 @dataclass(frozen=True)
 class Mixture(Sampler):
-    """Several classical volumes, weighted: methods that err in different ways are better together than the best of them.
+    """Several classical volumes, weighted: methods that err differently are better together than the best of them.
 
     ``auto`` takes the shares with which they predict hidden traces best (Bates and Granger 1969, *The combination of
     forecasts*); they sum to one.

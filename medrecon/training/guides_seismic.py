@@ -13,8 +13,8 @@ from medrecon.noise import KeyedNoise
 from medrecon.physics.seismic import make_trace_mask
 from medrecon.problem import Problem
 from medrecon.samplers.settings import make_sampler, suited
-from medrecon.selection import classical_methods
 from medrecon.seismic import seismic_problem
+from medrecon.selection import classical_methods
 from medrecon.training.guides import guide_makers
 
 KINDS = ("random", "random", "random", "regular", "regular", "gap", "lines", "hole")
@@ -37,7 +37,7 @@ def missing_traces(truth: Volume, rng: np.random.Generator, views: int | None = 
     Missing are single traces at random (``views`` per cent of them, where it is given), all but every second to fourth
     column, one to three gaps, whole lines, or a block; along rows as well as columns.
     """
-    rows, samples, columns = truth.geometry.shape
+    rows, _, columns = truth.geometry.shape
     live = random_holes(rng, (rows, columns)) if views is None else _single(rng, (rows, columns), views / 100)
     data = np.where(live[..., None], truth.array.transpose(0, 2, 1), np.float32(0))
     reasons = np.where(live, np.uint8(State.live), np.uint8(State.absent)).astype(np.uint8)
