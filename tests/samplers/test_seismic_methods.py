@@ -209,7 +209,7 @@ def test_a_block_among_scattered_holes_is_tested_and_weighs_by_its_share():
 
 
 def test_regular_decimation_asks_methods_that_tell_aliases():
-    """Rank reduction gives zeros for the missing lines. What is tested is the same survey on a scale twice as coarse."""
+    """Rank reduction gives zeros for missing lines. The same survey is tested on a scale twice as coarse."""
     given = survey("regular")
     random = np.random.default_rng(0)
     shift = 1.3 * np.arange(COLUMNS)[None, :, None] + 0.4 * np.arange(ROWS)[:, None, None]
