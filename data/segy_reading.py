@@ -9,7 +9,7 @@ import numpy as np
 
 from medrecon.data.formats import reader
 from medrecon.data.limits import Limits
-from medrecon.data.segy import SegyFile, forget_pages, open_segy, open_su, sniff_segy
+from medrecon.data.segy import COMPILED, SegyFile, forget_pages, open_segy, open_su, sniff_segy
 from medrecon.data.segy_headers import is_made_here
 from medrecon.data.trace_grid import ReadOptions, TraceGrid, trace_grid
 from medrecon.data.traces import Figures, State, Traces, judged, survey_words
@@ -22,6 +22,7 @@ SEGY_KINDS = ("segy", "su")
 """Names of the readers that take `ReadOptions`."""
 
 _DEAD = 2  # bytes 29-30
+_LOOKED = 300  # traces whose samples are looked at, unless they are long: loading compiled loops would take longer
 
 
 def read_traces(path: str | Path, options: ReadOptions | None = None, *, limits: Limits | None = None) -> Traces:
@@ -121,7 +122,8 @@ def describe_traces(path: str | Path, options: ReadOptions | None = None) -> dic
     state = np.where(present, np.uint8(State.live), np.uint8(State.absent)).astype(np.uint8)
     state[_marked(file, grid)] = State.marked_dead
     words = survey_words(grid.kind, grid.rows, grid.columns, file.samples, file.interval, state)
-    looked = np.unique(np.linspace(0, len(file) - 1, 300).astype(int))
+    count = min(_LOOKED, max(1, (COMPILED - 1) // file.samples))
+    looked = np.unique(np.linspace(0, len(file) - 1, count).astype(int))
     values = file.decoded(looked)
     whole = np.isfinite(values).all(axis=1)
     finite = values[whole]

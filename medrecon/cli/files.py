@@ -35,7 +35,6 @@ def info(
     from medrecon.data.scan import Scan
     from medrecon.data.segy_reading import SEGY_KINDS, describe_traces
     from medrecon.data.volume import Volume
-    from medrecon.kspace_text import kspace_summary
 
     kind = sniff(file)
     values: dict[str, object] = {"file": file.name, "format": kind}
@@ -47,8 +46,12 @@ def info(
         values |= content.summary()
     elif isinstance(content, Volume):
         values |= _volume_info(content)
+    elif isinstance(content, Scan):
+        values |= _scan_info(content)
     else:
-        values |= _scan_info(content) if isinstance(content, Scan) else kspace_summary(content)
+        from medrecon.kspace_text import kspace_summary
+
+        values |= kspace_summary(content)
     if as_json:
         console.result_json(values)
         return
