@@ -3,10 +3,11 @@
     python tests/bench/quality_seismic.py -o results.jsonl                     # linear, POCS, rank reduction, TV
     python tests/bench/quality_seismic.py -o results.jsonl --methods refine pnp --prior PRIOR
     python tests/bench/quality_seismic.py --split model --methods refine:trust=0.1 -o tuning.jsonl --prior PRIOR
-    python tests/bench/quality_seismic.py --split model --methods auto linear pocs drr dip -o auto.jsonl
+    python tests/bench/quality_seismic.py --split cubes --methods auto linear pocs drr dip -o cubes.jsonl
 
-Traces are taken out of complete real surveys (``--split test``: never trained on, and never used to choose a setting)
-or of synthetic ones with seeds of their own (``--split model``: for that). Cases already in the output file are
+Traces are taken out of complete real surveys (``--split test``: never trained on, and never used to choose a setting),
+of cubes by other rules than those that priors learn from (``--split cubes``, see seismic_cubes.py: no setting either),
+or of synthetic surveys with seeds of their own (``--split model``: for settings). Cases already in the output file are
 skipped, so that a stopped run goes on.
 """
 
@@ -19,16 +20,19 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from cases import Journal, needs_prior, parsed
+from seismic_cubes import CUBES, SHAPE
 
 import realdata
 from medrecon.data import read
+from medrecon.data.segy_writing import plain_axes
 from medrecon.data.seismic_model import seismic_model
-from medrecon.data.traces import Traces
+from medrecon.data.traces import State, Traces
 from medrecon.engine import reconstruct
 from medrecon.physics.seismic import make_trace_mask
 from medrecon.prior import NetworkPrior, load_prior
@@ -39,11 +43,16 @@ TEST = ("f3.sgy", "f3_2lines.sgy", "viking_small.segy")
 MODELS = {"volume": (48, 64, 128), "gathers": (16, 64, 128), "line": (1, 192, 192)}
 _FIRST_SEED = 20_000  # of synthetic surveys that no prior was trained or validated on
 HOLES = ("random:0.5", "lines:0.5", "hole:0.1", "regular:0.5")
+CUBE_HOLES = ("random:0.5", "random:0.75", "regular:0.5", "gap:0.156")  # a gap of 10 columns
 METHODS = ("linear", "pocs", "pocs:dimensions=2", "drr", "tv")
 
 
 def survey(split: str, name: str) -> Traces:
     """A complete survey; of a synthetic one the name is ``KIND-NUMBER``."""
+    if split == "cubes":
+        kind, number = name.split("-")
+        live = np.full(SHAPE[:2], State.live, np.uint8)
+        return Traces(CUBES[kind](int(number)), live, *plain_axes(*SHAPE[:2]))
     if split == "model":
         kind, number = name.split("-")
         return seismic_model(kind, MODELS[kind], seed=_FIRST_SEED + int(number))
@@ -55,9 +64,9 @@ def survey(split: str, name: str) -> Traces:
 def main() -> None:
     """Run the cases that the output file does not hold yet."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--split", choices=("test", "train", "model"), default="test")
+    parser.add_argument("--split", choices=("test", "train", "cubes", "model"), default="test")
     parser.add_argument("--surveys", nargs="*", help="files of the split, or KIND-NUMBER of synthetic ones")
-    parser.add_argument("--holes", nargs="+", default=HOLES, help="KIND:SHARE")
+    parser.add_argument("--holes", nargs="+", help="KIND:SHARE")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--prior", help="name or file; needed by diffusion methods")
     parser.add_argument("--methods", nargs="+", default=METHODS, help="name or name:key=value,key=value")
@@ -66,10 +75,12 @@ def main() -> None:
     if options.prior is None and any(needs_prior(m, automatic=False) for m in options.methods):
         parser.error("diffusion methods need --prior")
     prior = load_prior(options.prior) if options.prior is not None else None
-    usual = TEST if options.split == "test" else tuple(f"{kind}-{n}" for kind in MODELS for n in range(3))
+    kinds, count = (CUBES, 1) if options.split == "cubes" else (MODELS, 3)
+    usual = TEST if options.split == "test" else tuple(f"{kind}-{n}" for kind in kinds for n in range(count))
+    holes = options.holes or (CUBE_HOLES if options.split == "cubes" else HOLES)
     for name in options.surveys or usual:
         truth = survey(options.split, name)
-        for kind, share in (hole.split(":") for hole in options.holes):
+        for kind, share in (hole.split(":") for hole in holes):
             for seed in options.seeds[:1] if kind == "regular" else options.seeds:  # which has no seed
                 _cases(options, name, truth, kind, float(share), seed, prior)
 
