@@ -58,6 +58,7 @@ def warnings_of(scan: Scan | KSpace | Traces, discrepancy: float, *, noise_known
         said.append(f"they fit better ({100 * other:.0f} %) if {words}")
     else:
         said.append("check units, angles, distances and the axis of rotation (--correct centre)")
+    said.append(f"until that is mended, --set model_error={error:.2g} fits the data no closer than that")
     return ["; ".join(said)]
 
 

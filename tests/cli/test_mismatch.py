@@ -52,7 +52,7 @@ def test_wrong_lengths_are_doubted():
         column_spacing=FAN.column_spacing,
     )  # fmt: skip
     (said,) = warnings_of(replace(scan(FAN), geometry=far.to_dict()), 9.0, noise_known=True)
-    assert "check units, angles, distances" in said
+    assert "check units, angles, distances" in said and "--set model_error=0." in said
 
 
 def test_recon_says_it(run: Run):
