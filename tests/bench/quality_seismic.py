@@ -3,7 +3,7 @@
     python tests/bench/quality_seismic.py -o results.jsonl                     # linear, POCS, rank reduction, TV
     python tests/bench/quality_seismic.py -o results.jsonl --methods refine pnp --prior PRIOR
     python tests/bench/quality_seismic.py --split model --methods refine:trust=0.1 -o tuning.jsonl --prior PRIOR
-    python tests/bench/quality_seismic.py --split cubes --methods auto linear pocs drr dip -o cubes.jsonl
+    python tests/bench/quality_seismic.py --split cubes --methods auto --prior seismic -o cubes.jsonl
 
 Traces are taken out of complete real surveys (``--split test``: never trained on, and never used to choose a setting),
 of cubes by other rules than those that priors learn from (``--split cubes``, see seismic_cubes.py: no setting either),
@@ -44,7 +44,7 @@ MODELS = {"volume": (48, 64, 128), "gathers": (16, 64, 128), "line": (1, 192, 19
 _FIRST_SEED = 20_000  # of synthetic surveys that no prior was trained or validated on
 HOLES = ("random:0.5", "lines:0.5", "hole:0.1", "regular:0.5")
 CUBE_HOLES = ("random:0.5", "random:0.75", "regular:0.5", "gap:0.156")  # a gap of 10 columns
-METHODS = ("linear", "pocs", "pocs:dimensions=2", "drr", "tv")
+METHODS = ("linear", "pocs", "pocs-fan", "drr", "dip", "tv", "auto")
 
 
 def survey(split: str, name: str) -> Traces:
@@ -93,7 +93,7 @@ def _cases(
     given = truth.keeping(make_trace_mask(kind, truth.data.shape[:2], share, seed=seed))
     problem, journal = problem_from_scan(given), Journal(options.output)
     for method in options.methods:
-        needs = needs_prior(method, automatic=False)
+        needs = needs_prior(method, automatic=prior is not None)
         case = f"{options.split}/{name}/{kind}/{share:g}/{seed}/{method}" + (f"/{options.prior}" if needs else "")
         if case in journal:
             continue
@@ -105,7 +105,7 @@ def _cases(
         filled = given.with_volume(result.volume).to_volume()
         record = {
             "case": case, "survey": name, "holes": kind, "share": share, "missing": float(1 - given.live.mean()),
-            "seed": seed, "method": method, "chosen": result.method,
+            "seed": seed, "method": method if needs or method != "auto" else "auto, classical", "chosen": result.method,
             "prior": options.prior if needs else None, "seconds": seconds,
         } | compare_traces(filled.array, truth.to_volume().array, ~given.live & truth.live)  # fmt: skip
         words = f"{record['snr_all']:.2f} dB, missing traces {record['snr_missing']:.2f} dB"

@@ -171,6 +171,20 @@ def every_run(records: Records) -> str:
     return "\n".join(lines)
 
 
+def predicted_views(records: Records) -> str:
+    """One row per measured object: error of the views that were hidden, the best method bold."""
+    methods = list(dict.fromkeys(r["method"] for r in records))
+    lines = ["", f"| object | views | {' | '.join(methods)} |", f"|---|---|{'---|' * len(methods)}"]
+    for (name,), found in by_case(records, "object").items():
+        best = min(found.values(), key=lambda r: r["error"])
+        cells = []
+        for method in methods:
+            text = f"{found[method]['error']:.4f}" + (f" ({found[method]['chosen']})" if method == "auto" else "")
+            cells.append(f"**{text}**" if found[method] is best else text)
+        lines += [f"| {name} | {best['views']} | {' | '.join(cells)} |"]
+    return "\n".join(lines)
+
+
 def traces(records: Records) -> str:
     """One row per survey and kind of holes: signal to noise of all and of the missing traces, the best method bold."""
     methods = list(dict.fromkeys(r["method"] for r in records))
@@ -246,7 +260,9 @@ TABLES: dict[str, tuple[Callable[[Records], str], str]] = {
     "coverage": (coverage, "ct-coverage.jsonl"),
     "coverage-mri": (coverage, "mri-coverage.jsonl"),
     "trust": (trust, "ct-trust.jsonl"),
+    "measured": (predicted_views, "ct-measured.jsonl"),
     "seismic": (traces, "seismic.jsonl"),
+    "seismic-cubes": (traces, "seismic-cubes.jsonl"),
 }
 """Name of the marks in the page: how a table is made, and of which runs."""
 
