@@ -33,6 +33,7 @@ from medrecon.solvers import SplitState, admm, cg, least_squares_gram
 
 _INITIAL_STEP = 0  # noise key of the first volume; the loop's steps count from 1
 _PENALTIES = ["tv", "huber", "l2", "low-rank", "dip"]
+_GUIDE = "guide"
 _MEMORY = "memory_"  # before the names of what the stepper remembers
 _THRESHOLD = 0.05  # weight / rho of total variation in a proximal step, which is ended early
 _DIFFERENTIATING = ("pseudo-inverse", "gradient")  # data steps that evaluate the prior once more
@@ -64,6 +65,7 @@ class X0Loop(Annealed):
     correlation_mm: float = 6.0  # of the fresh noise along z
     model_error: float = 0.01  # of the forward model, relative to the data, added to the noise
     renew_guide: bool = False  # guide the prior by the fitted volume of the last step instead of by the start
+    renewals: int = 2  # how often at most: a prior that goes on from its own results for ever moves away from the data
     mirrors: int = 1  # 2 or 4: the prior answers for as many mirror images of each slice, and the mean counts
 
     def __post_init__(self) -> None:
@@ -140,16 +142,19 @@ class X0Loop(Annealed):
         noisy, memory = fitted, dict[str, Tensor]()
         if self.noise_scale > 0 and state.step + 1 < self.steps:
             noisy, memory = self._next(system, state, clean, fitted, noise)
+        guide = state.tensors.get(_GUIDE)
+        if self.renew_guide and self.guided and state.step < self.renewals:
+            guide = fitted
         return state.advance(
             fitted,
-            {"x": noisy, "correction": fitted - clean} | splits | memory,
+            {"x": noisy, "correction": fitted - clean} | splits | memory | ({} if guide is None else {_GUIDE: guide}),
             sigma=sigma,
             discrepancy=system.discrepancy(fitted),
             data_change=float(torch.linalg.vector_norm(fitted - clean)) / clean.numel() ** 0.5,
         )
 
     def _denoise(self, system: System, x: Tensor, sigma: float, state: State) -> Tensor:
-        guide = state.estimate if self.renew_guide and self.guided else None
+        guide = state.tensors.get(_GUIDE)  # of the last renewal; before the first one the start
         return denoise_in_turn(self._asked(system), x, sigma, self.directions, state.step, guide, self.mirrors)
 
     def _asked(self, system: System) -> System:
@@ -260,7 +265,7 @@ class PlugAndPlay(X0Loop):
 @samplers.register("refine", family="diffusion")
 @dataclass(frozen=True)
 class Refine(X0Loop):
-    """Guided priors at one high level, each fitted volume the next guide: most accurate per evaluation.
+    """Guided priors at one high level, the fitted volume the next guide: most accurate per evaluation.
 
     At that level the noisy slice says little and the prior answers from its guide: what a volume of its kind, with its
     artefacts, shows most probably.

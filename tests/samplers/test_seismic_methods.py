@@ -301,6 +301,20 @@ def test_sections_are_taken_in_turns_with_their_maps():
     np.testing.assert_allclose(shown * unit, given.data[2][given.live[2]].T, rtol=1e-4, atol=1e-2)
 
 
+def test_the_guide_is_renewed_as_often_as_said():
+    """More steps than that go on from the last guide: a prior is not led away by its own results."""
+    given, prior = survey(), Recorder()
+    problem = problem_from_scan(given, prior=prior)
+    guides = []
+    for steps in (1, 2, 5):
+        prior.shown.clear()
+        reconstruct(problem, "refine", judgement="none", steps=steps, mirrors=1, directions=[0], renewals=1)
+        each = len(prior.shown) // steps
+        guides = [torch.cat(prior.shown[k * each : (k + 1) * each])[:, 1] for k in range(steps)]
+    assert not torch.equal(guides[0], guides[1])
+    assert all(torch.equal(guides[1], later) for later in guides[2:])
+
+
 def test_hidden_traces_are_not_on_the_map():
     given, prior = survey(), Recorder()
     problem = problem_from_scan(given, prior=prior)
