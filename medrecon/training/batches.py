@@ -17,6 +17,7 @@ from medrecon.training.corpus import STEP, Corpus
 from medrecon.training.guides import PairFolder
 from medrecon.training.settings import TrainingSettings
 
+_MISSING, _TRIES = 0.05, 8  # of a crop, at least: beside a gap the guide is the truth, and nothing is to be learnt
 _CLASSICAL = 0.4  # share of guides that are classical volumes, where there are refined ones
 
 
@@ -98,9 +99,13 @@ class Batches:
         if rng.random() < 0.5:  # the volume may as well stand on its head
             around = around[::-1]
         stack = np.concatenate([truth[position][None], guide[around], *(part[around] for part in known)])
-        height, width = truth.shape[1:]
-        centre = tuple(draw_centre(rng, length, size, settings.overhang) for length in (height, width))
-        image = turned(rng, place(stack * np.float32(STEP), size, centre), settings)
+        values = stack * np.float32(STEP)
+        missing = [(part[position] == 0).astype(np.float32) for part in known]
+        for _ in range(_TRIES if missing else 1):
+            centre = tuple(draw_centre(rng, length, size, settings.overhang) for length in truth.shape[1:])
+            if all(place(part, size, centre).mean() >= _MISSING for part in missing):
+                break
+        image = turned(rng, place(values, size, centre), settings)
         image[: 1 + len(around)] *= sign(rng, settings)
         return image
 

@@ -128,6 +128,21 @@ def test_levels_of_the_validation_are_percentages(corpus: Corpus) -> None:
     np.testing.assert_allclose(found, np.array(levels) / 100, atol=0.02)
 
 
+def test_crops_show_what_is_missing(tmp_path: Path) -> None:
+    """In lines of 256 traces with a hole or a gap somewhere most crops of 24 would show none."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    write(folder / "a.sgy", seismic_model("line", (1, 256, 64), seed=1))
+    corpus = load_corpus(folder, tmp_path / "cache", planes=PLANES, minimum_pixels=60)
+    recipe = PairSettings("seismic", count=12, frame=256, mapped=True)
+    pairs = PairFolder(tmp_path / "pairs", corpus, recipe)
+    pairs.make()
+    settings = small(modality="seismic", guided=True, unguided=0.0, sizes=((24, 4, 1.0),))
+    guides = [Batches(corpus, pairs, settings).batch(step, 12).guide for step in range(30)]
+    shares = torch.cat([(guide[:, 4] == 0).float().mean(dim=(1, 2)) for guide in guides if guide is not None])
+    assert float((shares < 0.05).float().mean()) < 0.1
+
+
 def test_batches_hold_maps_and_either_polarity(corpus: Corpus, tmp_path: Path) -> None:
     """Crops lie inside of sections that are large enough; live traces of the guide are the truth."""
     pairs = PairFolder(tmp_path / "pairs", corpus, PairSettings("seismic", count=4, frame=32, mapped=True))
