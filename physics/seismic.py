@@ -131,8 +131,9 @@ class TraceMask(LinearOperator):
         if not bool(hidden.any()) or not bool(shown.any()):
             return None
         data = torch.from_numpy(slowed(y.cpu()[kept[0]][..., kept[1]].numpy(), factor)).to(y)
-        name = f"lines between every {'second' if factor == 2 else f'{factor}th'} of the live ones"
-        part = (f"{name}, at 1/{factor} of the frequencies", 1.0, hidden[:, None].to(torch.float32))
+        ordinal = {2: "second", 3: "third"}.get(factor, f"{factor}th")
+        name = f"lines between every {ordinal} of the live ones, at 1/{factor} of the frequencies"
+        part = (name, 1.0, hidden[:, None].to(torch.float32))
         return TraceMask((data.shape[0], data.shape[1], data.shape[2]), live), data, [part]
 
 
