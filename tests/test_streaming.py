@@ -76,7 +76,7 @@ def test_a_method_is_chosen_on_the_rows_that_tell_most(tmp_path: Path):
     path = write_segy(tmp_path / "a.sgy", dipping(36, 14, 50), keep=np.flatnonzero(live))
     chosen = predicted(Source.open(path), 12 * 14 * 50 * 48)["selection"]
     assert isinstance(chosen, dict)
-    assert set(chosen["errors"]) == {"linear", "pocs", "drr", "dip"}  # type: ignore[call-overload]
+    assert set(chosen["errors"]) >= {"linear", "pocs", "drr", "dip"}  # type: ignore[call-overload]
     first = int(str(chosen["reason"]).split()[2])
     assert 100 + 2 * 9 <= first <= 100 + 2 * 15
 

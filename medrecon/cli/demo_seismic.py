@@ -16,7 +16,7 @@ _CASES = (  # the first is written under the plain names of files
     ("volume", (32, 64, 96), "random", 0.6),
     ("gathers", (8, 64, 128), "random", 0.5),
 )
-_BESIDE = ("linear", "pocs", "drr")
+_BESIDE = ("linear", "pocs", "drr", "dip")
 _SEED = 4  # of the surveys that seed 0 shows: an unconformity over faults
 _FILES = (("truth", ".sgy"), ("holes", ".sgy"), ("recon", ".sgy"), ("comparison", ".png"), ("report", ".html"))
 _COLUMNS = (("snr_missing", "SNR missing dB"), ("snr_all", "all dB"), ("correlation", "correlation"),

@@ -203,9 +203,10 @@ def traces(records: Records) -> str:
 def coverage(records: Records) -> str:
     """One row per method and number of data: share of the true voxels within the intervals, over patients."""
     levels = list(records[-1]["coverage"])
+    amount = "acceleration" if "/mri:" in records[0]["case"] else "views"
     lines = [
         "",
-        f"| method | views | patients | raw | {' | '.join(f'{float(x):.0%}' for x in levels)} | half-width | error |",
+        f"| method | {amount} | people | raw | {' | '.join(f'{float(x):.0%}' for x in levels)} | half-width | error |",
     ]
     lines += [f"|---|---|---|---|{'---|' * (len(levels) + 2)}"]
     for (method, number), rows in grouped([r for r in records if r["kind"] == "test"], "method", "views").items():
@@ -214,7 +215,7 @@ def coverage(records: Records) -> str:
         samples = f", {rows[0]['samples']} samples" if rows[0]["samples"] > 1 else ""
         lines += [
             f"| `{method}`{samples} | {number} | {len(rows)} | {mean(rows, 'raw_coverage'):.0%} | {' | '.join(cells)} "
-            f"| {mean(rows, 'half_width'):.0f} | {mean(rows, 'rms_error'):.0f} |"
+            f"| {mean(rows, 'half_width'):.3g} | {mean(rows, 'rms_error'):.3g} |"
         ]
     return "\n".join(lines)
 
