@@ -122,7 +122,7 @@ for name, spectrum in spectra.items():
 # ## Without a truth
 #
 # `auto` hides some of the live traces, in holes of the kinds that there are: single ones, and copies of the block. Each
-# kind counts by its share of the missing traces, and the mixture of methods that predicts them best is taken. The verdict
+# kind counts by its share of the missing traces; the mixture of methods that predicts them best is taken. The verdict
 # goes by those figures, and by traces that were filled too faintly. Compare with the table above.
 
 # %%
