@@ -188,7 +188,7 @@ def reconstruct(
         assessment["selection"] = selection.to_record()
     layers: dict[str, Volume] = {}
     if judgement != "none" and not run.stopped:
-        errors = {} if selection is None else _held_out_errors(selection)
+        errors = {} if selection is None else selection.held_out_errors()
         stability = None
         if judgement == "full":
             again = _Again(problem, method, seed, callback, settings)
@@ -228,13 +228,6 @@ def reconstruct(
         layers=layers,
     )
     return result if judgement == "none" else with_intervals(result, system)
-
-
-def _held_out_errors(selection: Selection) -> dict[str, float]:
-    if not selection.errors:
-        return {}
-    errors = {"result": selection.errors[selection.method], "classical": selection.errors[selection.classical]}
-    return errors if selection.signal is None else errors | {"signal": selection.signal}
 
 
 @dataclass(frozen=True, eq=False)

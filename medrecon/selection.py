@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from itertools import combinations, combinations_with_replacement
+from itertools import combinations
 
 import numpy as np
 import torch
@@ -48,6 +48,23 @@ class Selection:
             return {}
         return {"methods": tuple(self.mixture), "shares": tuple(self.mixture.values())}
 
+    def alone(self) -> Selection:
+        """The same test without the mixture, for a run that cannot hold several volumes."""
+        if MIXTURE not in self.errors:
+            return self
+        errors = _single(self.errors)
+        hidden = [part | {"errors": _single(part["errors"])} for part in self.hidden]  # type: ignore[arg-type]
+        best = min(errors, key=lambda name: errors[name])
+        reason = _signal_to_noise(hidden, self.signal or 0.0, errors)
+        return replace(self, method=best, classical=best, reason=reason, errors=errors, hidden=hidden, mixture={})
+
+    def held_out_errors(self) -> dict[str, float]:
+        """Errors of the method chosen and of the classical one, and the signal; {} where nothing was tested."""
+        if not self.errors:
+            return {}
+        found = {"result": self.errors[self.method], "classical": self.errors[self.classical]}
+        return found if self.signal is None else found | {"signal": self.signal}
+
     def to_record(self) -> dict[str, object]:
         """Plain values."""
         return asdict(self)
@@ -64,12 +81,9 @@ class Part:
     def products(self, problem: Problem, values: Sequence[Tensor]) -> np.ndarray:
         """Mean products ``(n, n)`` of these data over this part, in units of the noise where it is known."""
         weights = problem.noise_model.weights(problem.y) if problem.noise_model else torch.ones_like(problem.y)
-        there = self.mask.expand_as(problem.y)
-        found = np.empty((len(values), len(values)))
-        for i, j in combinations_with_replacement(range(len(values)), 2):
-            mean = (weights * values[i] * values[j] * there).sum(dtype=torch.float64) / there.sum()
-            found[i, j] = found[j, i] = float(mean)
-        return found
+        there = self.mask.expand_as(problem.y) > 0
+        rows = torch.stack([value[there] for value in values]).double()
+        return (rows * weights[there] @ rows.T / rows.shape[1]).cpu().numpy()
 
     def rms(self, problem: Problem, values: Tensor) -> float:
         """Root mean square over this part, in units of the noise where it is known."""
@@ -181,11 +195,13 @@ def select(problem: Problem, solve: Callable[[Problem, str, Tensor | None], Tens
     tested = held.tested(problem)
     reduced = replace(tested, used=held.used)
     volumes = {method: solve(reduced, method, None) for method in classical}
-    shares = best_shares(held.products(tested, list(volumes.values())))
+    products = held.products(tested, list(volumes.values()))
+    errors = dict(zip(classical, np.sqrt(products.diagonal()).tolist(), strict=True))
+    shares = best_shares(products)
     mixture = {method: share for method, share in zip(classical, shares.tolist(), strict=True) if share > 0}
     if len(mixture) > 1:
         volumes[MIXTURE] = torch.stack([share * volumes[method] for method, share in mixture.items()]).sum(dim=0)
-    errors = {method: held.error(tested, volume) for method, volume in volumes.items()}
+        errors[MIXTURE] = float(shares @ products @ shares) ** 0.5
     method = best = min(errors, key=lambda name: errors[name])
     if problem.prior is not None:
         diffusion = diffusion_method(problem.prior)
@@ -202,6 +218,10 @@ def select(problem: Problem, solve: Callable[[Problem, str, Tensor | None], Tens
         f"({errors[diffusion]:.3g} against {errors[CLASSICAL]:.3g})"
     )
     return Selection(method, reason, errors, best)
+
+
+def _single(errors: Mapping[str, float]) -> dict[str, float]:
+    return {name: error for name, error in errors.items() if name != MIXTURE}
 
 
 def best_shares(products: np.ndarray) -> np.ndarray:

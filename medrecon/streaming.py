@@ -34,6 +34,7 @@ from medrecon.samplers.settings import make_sampler
 from medrecon.samplers.trace_system import TraceSystem
 from medrecon.samplers.windowed import Windowed
 from medrecon.scans import problem_from_scan
+from medrecon.selection import Selection
 from medrecon.trace_metrics import faint_share, loudness
 
 SHOWN_BYTES = 96
@@ -126,7 +127,8 @@ def predicted(
 ) -> dict[str, object]:
     """How well hidden traces are predicted on the rows that tell most, as many as fit into memory.
 
-    Returns the ``held_out`` errors of a record, and under ``auto`` the ``selection`` of the method.
+    Returns the ``held_out`` errors of a record, and under ``auto`` the ``selection`` of the best single method, as a
+    mixture would take several volumes.
     """
     rows, samples, columns = source.shape
     count = min(rows, max(1, allowed // (BYTES * samples * columns)))
@@ -141,7 +143,9 @@ def predicted(
     }
     selection = record.get("selection")
     if isinstance(selection, dict):
-        record["selection"] = selection | {"reason": f"in {part.rows.describe()}, {selection['reason']}"}
+        alone = Selection(**selection).alone()
+        told = {"reason": f"in {part.rows.describe()}, {alone.reason}"}
+        record |= {"selection": alone.to_record() | told, "held_out": alone.held_out_errors()}
     return record
 
 

@@ -114,18 +114,15 @@ class TraceMask(LinearOperator):
     def _coarser(self, y: Tensor) -> tuple[TraceMask, Tensor, list[tuple[str, float, Tensor]]] | None:
         """See `held_out`; None where no line lies between two others, or nothing of it is live."""
         lines, steps = self._steps()
-        factor, kept = 1, []
-        for found, step in zip(lines, steps, strict=True):
-            enough = step > 1 and found[-1] - found[0] >= step * step
-            kept.append(torch.arange(found[0], found[-1] + 1, step if enough else 1))
-            factor = max(factor, step if enough else 1)
+        steps = [step if found[-1] - found[0] >= step * step else 1 for found, step in zip(lines, steps, strict=True)]
+        factor = max(steps)
         if factor == 1:
             return None
+        kept = [torch.arange(found[0], found[-1] + 1, step) for found, step in zip(lines, steps, strict=True)]
         live = self.live[kept[0]][:, kept[1]]
         shown = live.clone()
-        for axis, numbers in enumerate(kept):
-            step = int(numbers[1] - numbers[0]) if len(numbers) > 1 else 1
-            between = torch.arange(len(numbers)) % step > 0
+        for axis, step in enumerate(steps):
+            between = torch.arange(live.shape[axis]) % step > 0
             shown[between if axis == 0 else (slice(None), between)] = False
         hidden = live & ~shown
         if not bool(hidden.any()) or not bool(shown.any()):

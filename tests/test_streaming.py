@@ -74,9 +74,12 @@ def test_a_method_is_chosen_on_the_rows_that_tell_most(tmp_path: Path):
     live[12:24] = np.random.default_rng(0).random((12, 14)) < 0.5
     live[[12, 23], 3], live[35, 13] = True, True
     path = write_segy(tmp_path / "a.sgy", dipping(36, 14, 50), keep=np.flatnonzero(live))
-    chosen = predicted(Source.open(path), 12 * 14 * 50 * 48)["selection"]
-    assert isinstance(chosen, dict)
-    assert set(chosen["errors"]) >= {"linear", "pocs", "drr", "dip"}  # type: ignore[call-overload]
+    record = predicted(Source.open(path), 12 * 14 * 50 * 48)
+    chosen, held_out = record["selection"], record["held_out"]
+    assert isinstance(chosen, dict) and isinstance(held_out, dict)
+    assert held_out["result"] == chosen["errors"][chosen["method"]] and "mixture" not in str(chosen["reason"])
+    assert set(chosen["errors"]) == {"linear", "pocs", "drr", "dip"}  # type: ignore[call-overload]
+    assert chosen["method"] == min(chosen["errors"], key=chosen["errors"].get)
     first = int(str(chosen["reason"]).split()[2])
     assert 100 + 2 * 9 <= first <= 100 + 2 * 15
 

@@ -58,7 +58,7 @@ def execute(job: Job) -> dict[str, object]:
         tests = predicted(source, allowed_bytes(said), method, settings, config.seed or 0)
     selection = tests.get("selection")
     if isinstance(selection, dict):
-        method = _one_method(selection)
+        method = str(selection["method"])
     beside = Beside(job.output)
     earlier = beside.of_earlier_run()
     baseline = None if method == _BASELINE else beside.named("baseline")
@@ -88,15 +88,6 @@ def execute(job: Job) -> dict[str, object]:
         data = stored_report(job.output, job.truth)
         summary["report"] = str(write_report(config.report, data, overwrite=job.overwrite))
     return summary
-
-
-def _one_method(selection: dict[str, object]) -> str:
-    """What was chosen, or instead of a mixture, which needs all volumes in memory, the best of its methods."""
-    from medrecon.selection import MIXTURE
-
-    errors = {name: error for name, error in _mapping(selection["errors"]).items() if name != MIXTURE}
-    chosen = str(selection["method"])
-    return chosen if chosen != MIXTURE else min(errors, key=lambda name: float(str(errors[name])))
 
 
 def _refuse(job: Job, method: str, settings: dict[str, object]) -> None:

@@ -30,7 +30,7 @@ class Mixture(Sampler):
     def __post_init__(self) -> None:
         if not self.methods or len(self.methods) != len(self.shares):
             raise UsageError("a mixture has one share for each method", found=(self.methods, self.shares))
-        if any(not isinstance(share, int | float) or not 0 <= share <= 1 for share in self.shares):
+        if any(not isinstance(share, int | float) or not 0 < share <= 1 for share in self.shares):
             raise UsageError("shares lie between 0 and 1", found=self.shares)
         if not isclose(sum(self.shares), 1, abs_tol=1e-3):
             raise UsageError("shares sum to one", found=self.shares)
@@ -53,9 +53,6 @@ class Mixture(Sampler):
         """One method from start to end; shown is the mean of those so far."""
         name, share = self.methods[state.step], self.shares[state.step]
         method = sampler_for(system.raw, name, {})
-        total = state.tensors["sum"]
-        if share > 0:
-            total = total + share * method.run(system, noise).estimate
-        done = sum(self.shares[: state.step + 1])
-        shown = total / done if done > 0 else total
+        total = state.tensors["sum"] + share * method.run(system, noise).estimate
+        shown = total / sum(self.shares[: state.step + 1])
         return state.advance(trace_system(system).with_live(shown), {"sum": total})

@@ -64,8 +64,7 @@ class X0Loop(Annealed):
     directions: tuple[int, ...] = (0,)  # axes along which the prior takes its slices, in turns; 0 is z
     correlation_mm: float = 6.0  # of the fresh noise along z
     model_error: float = 0.01  # of the forward model, relative to the data, added to the noise
-    renew_guide: bool = False  # guide the prior by the fitted volume of the last step instead of by the start
-    renewals: int = 2  # how often at most: a prior that goes on from its own results for ever moves away from the data
+    renewals: int = 0  # how often a fitted volume becomes the guide, in place of the start; for ever it would run away
     mirrors: int = 1  # 2 or 4: the prior answers for as many mirror images of each slice, and the mean counts
 
     def __post_init__(self) -> None:
@@ -142,9 +141,7 @@ class X0Loop(Annealed):
         noisy, memory = fitted, dict[str, Tensor]()
         if self.noise_scale > 0 and state.step + 1 < self.steps:
             noisy, memory = self._next(system, state, clean, fitted, noise)
-        guide = state.tensors.get(_GUIDE)
-        if self.renew_guide and self.guided and state.step < self.renewals:
-            guide = fitted
+        guide = fitted if self.guided and state.step < self.renewals else state.tensors.get(_GUIDE)
         return state.advance(
             fitted,
             {"x": noisy, "correction": fitted - clean} | splits | memory | ({} if guide is None else {_GUIDE: guide}),
@@ -278,7 +275,7 @@ class Refine(X0Loop):
     empty: float = 0.01
     iterations: int = 16
     tv: float = 3.0
-    renew_guide: bool = True
+    renewals: int = 2
     mirrors: int = 2
 
 

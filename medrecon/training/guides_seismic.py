@@ -12,7 +12,7 @@ from medrecon.data.volume import Volume
 from medrecon.noise import KeyedNoise
 from medrecon.physics.seismic import make_trace_mask
 from medrecon.problem import Problem
-from medrecon.samplers.settings import make_sampler, suited
+from medrecon.samplers.mixture import Mixture
 from medrecon.seismic import seismic_problem
 from medrecon.selection import classical_methods
 from medrecon.training.guides import guide_makers
@@ -42,14 +42,10 @@ def missing_traces(truth: Volume, rng: np.random.Generator, views: int | None = 
     data = np.where(live[..., None], truth.array.transpose(0, 2, 1), np.float32(0))
     reasons = np.where(live, np.uint8(State.live), np.uint8(State.absent)).astype(np.uint8)
     problem = seismic_problem(Traces(data, reasons, *plain_axes(rows, columns), quantity=truth.quantity))
-    suitable = rng.permutation(classical_methods(problem))[: 1 if rng.random() < _ALONE else 2]
-    shares = rng.dirichlet(np.ones(len(suitable)))
-    found = np.zeros(truth.array.shape, np.float32)
-    for name, share in zip(suitable.tolist(), shares, strict=True):
-        method, system = make_sampler(name, suited(name, {}, problem)), problem.system()
-        filled = system.to_quantity(method.run(system, KeyedNoise(0)).estimate)
-        found += np.float32(share) * filled.contiguous().numpy()
-    return problem, truth.with_array(found)
+    methods = rng.permutation(classical_methods(problem))[: 1 if rng.random() < _ALONE else 2].tolist()
+    mixture, system = Mixture(tuple(methods), tuple(rng.dirichlet(np.ones(len(methods))).tolist())), problem.system()
+    found = system.to_quantity(mixture.run(system, KeyedNoise(0)).estimate)
+    return problem, truth.with_array(found.contiguous().numpy())
 
 
 def random_holes(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:

@@ -105,9 +105,11 @@ def _cases(
         filled = given.with_volume(result.volume).to_volume()
         record = {
             "case": case, "survey": name, "holes": kind, "share": share, "missing": float(1 - given.live.mean()),
-            "seed": seed, "method": method if needs or method != "auto" else "auto, classical", "chosen": result.method,
+            "seed": seed, "method": method if needs or label != "auto" else "auto, classical", "chosen": result.method,
             "prior": options.prior if needs else None, "seconds": seconds,
         } | compare_traces(filled.array, truth.to_volume().array, ~given.live & truth.live)  # fmt: skip
+        if (selection := result.assessment.get("selection")) is not None:
+            record |= {"predicted": selection["errors"], "mixture": selection["mixture"]}  # type: ignore[index]
         words = f"{record['snr_all']:.2f} dB, missing traces {record['snr_missing']:.2f} dB"
         journal.write(record, f"{words}, {seconds:.1f} s")
 
