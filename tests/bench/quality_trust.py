@@ -36,6 +36,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from cases import Journal, caught
 from quality_ct import TEST_PATIENTS, VAL_PATIENTS, measured, patient
+from quality_mismatch import off_axis
 
 import realdata
 from medrecon.assess import assess, measured_part, object_mask, rms
@@ -128,8 +129,7 @@ def _reconstructed(problem: Problem, prior: Prior) -> Result:
 def _faults(problem: Problem) -> Iterator[tuple[str, Problem]]:
     """The same data with a description that is wrong in one way."""
     geometry = problem.op.geometry
-    shift = 1.5 * problem.geometry.spacing[2]
-    yield "shift", replace(problem, op=CTOperator(replace(geometry, rotation_shift=geometry.rotation_shift + shift)))
+    yield "shift", off_axis(problem, 1.5)
     yield "angles", replace(problem, op=CTOperator(replace(geometry, angles=np.asarray(geometry.angles) * 0.94)))
     yield "units", replace(problem, y=problem.y * 1.5)
 

@@ -185,6 +185,17 @@ def predicted_views(records: Records) -> str:
     return "\n".join(lines)
 
 
+def mismatch(records: Records) -> str:
+    """One row per shift of the axis: PSNR by method, at the default model error and at larger ones."""
+    methods = list(dict.fromkeys(r["method"] for r in records))
+    lines = ["", f"| axis off by | left of the data | {' | '.join(f'`{m}`: 0.01, E, 3 E' for m in methods)} |"]
+    lines += [f"|---|---|{'---|' * len(methods)}"]
+    for (pixels,), rows in grouped(records, "pixels").items():
+        cells = [", ".join(f"{r['psnr']:.1f}" for r in rows if r["method"] == method) for method in methods]
+        lines += [f"| {pixels:g} pixels | {rows[0]['left']:.3f} | {' | '.join(cells)} |"]
+    return "\n".join(lines)
+
+
 def traces(records: Records) -> str:
     """One row per survey and kind of holes: signal to noise of all and of the missing traces, the best method bold."""
     methods = list(dict.fromkeys(r["method"] for r in records))
@@ -261,6 +272,7 @@ TABLES: dict[str, tuple[Callable[[Records], str], str]] = {
     "coverage": (coverage, "ct-coverage.jsonl"),
     "coverage-mri": (coverage, "mri-coverage.jsonl"),
     "trust": (trust, "ct-trust.jsonl"),
+    "mismatch": (mismatch, "ct-mismatch.jsonl"),
     "measured": (predicted_views, "ct-measured.jsonl"),
     "seismic": (traces, "seismic.jsonl"),
     "seismic-cubes": (traces, "seismic-cubes.jsonl"),
