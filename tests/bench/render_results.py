@@ -172,16 +172,19 @@ def every_run(records: Records) -> str:
 
 
 def predicted_views(records: Records) -> str:
-    """One row per measured object: error of the views that were hidden, the best method bold."""
+    """One row per measured object: error of hidden views, overlap of outlines; the best method bold."""
     methods = list(dict.fromkeys(r["method"] for r in records))
-    lines = ["", f"| object | views | {' | '.join(methods)} |", f"|---|---|{'---|' * len(methods)}"]
-    for (name,), found in by_case(records, "object").items():
-        best = min(found.values(), key=lambda r: r["error"])
-        cells = []
-        for method in methods:
-            text = f"{found[method]['error']:.4f}" + (f" ({found[method]['chosen']})" if method == "auto" else "")
-            cells.append(f"**{text}**" if found[method] is best else text)
-        lines += [f"| {name} | {best['views']} | {' | '.join(cells)} |"]
+    lines = ["", f"| object | figure | views | {' | '.join(methods)} |", f"|---|---|---|{'---|' * len(methods)}"]
+    for key, words, sign in (("error", "error of hidden views", 1), ("outline", "overlap of outlines", -1)):
+        for (name,), found in by_case(records, "object").items():
+            if any(r[key] is None for r in found.values()):
+                continue
+            best = min(found.values(), key=lambda r: sign * r[key])
+            cells = []
+            for method in methods:
+                text = f"{found[method][key]:.4f}" + (f" ({found[method]['chosen']})" if method == "auto" else "")
+                cells.append(f"**{text}**" if found[method] is best else text)
+            lines += [f"| {name} | {words} | {best['views']} | {' | '.join(cells)} |"]
     return "\n".join(lines)
 
 

@@ -11,12 +11,15 @@ import torch
 
 import realdata
 from helpers import projection_files as made
+from medrecon.corrections import corrected
 from medrecon.data import Scan, read, sniff
+from medrecon.engine import reconstruct
 from medrecon.errors import InputError
 from medrecon.physics.cone import ConeOperator
 from medrecon.physics.cone_geometry import ConeGeometry, geometry_from_dict
 from medrecon.physics.ct import CTOperator
 from medrecon.physics.rebinning import rebin_helical
+from medrecon.scans import grid_of, problem_from_scan
 
 FORMATS: dict[str, tuple[str, Callable[[Path], Path]]] = {
     "data-exchange": ("data-exchange", made.data_exchange),
@@ -187,8 +190,6 @@ def _edit(path: Path, old: str, new: str) -> None:
 
 def test_measured_tooth():
     """The axis that the tomopy project states for this tooth: column 296 of 640."""
-    from medrecon.corrections import corrected
-
     scan = corrected(read(realdata.need("ct-raw", "tooth.h5")), ["centre", "crop=0:1,0:640"])
     shift = scan.geometry["rotation_shift"]
     assert 319.5 + shift == pytest.approx(296, abs=1.5)
@@ -200,3 +201,18 @@ def test_measured_challenge_discs(name: str):
     scan = read(realdata.need("ct-raw", name))
     assert isinstance(scan, Scan) and scan.data.shape[1:] == (1, 560)
     assert 1.5 < scan.data.max() < 2.5
+
+
+@pytest.mark.parametrize("way", ["as read", "the other way"])
+def test_two_measured_arcs_show_one_disc(way: str):
+    """What 90 degrees show of a disc predicts 60 degrees from the other side, where the rays of a fan cross: only if the
+    sense of rotation is right."""
+    steps = ["bin=1,4"] + ["reverse"] * (way != "as read")
+    first, second = (
+        corrected(read(realdata.need("ct-raw", f"htc2022_tb_subsample_{arc}.mat")), steps) for arc in (90, 60)
+    )
+    problem, other = (problem_from_scan(scan, grid=grid_of(scan, None, (1.6,))) for scan in (first, second))
+    volume = reconstruct(problem, "sirt", judgement="none").volume.to_quantity("1/mm", problem.water)
+    missed = other.op(torch.from_numpy(volume.array)) - other.y
+    error = float(missed.norm() / other.y.norm())
+    assert error < 0.04 if way == "as read" else error > 0.07
