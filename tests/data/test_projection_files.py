@@ -205,8 +205,7 @@ def test_measured_challenge_discs(name: str):
 
 @pytest.mark.parametrize("way", ["as read", "the other way"])
 def test_two_measured_arcs_show_one_disc(way: str):
-    """What 90 degrees show of a disc predicts 60 degrees from the other side, where the rays of a fan cross: only if the
-    sense of rotation is right."""
+    """What 90 degrees show of a disc predicts 60 degrees from the other side, if it turns as the file says."""
     steps = ["bin=1,4"] + ["reverse"] * (way != "as read")
     first, second = (
         corrected(read(realdata.need("ct-raw", f"htc2022_tb_subsample_{arc}.mat")), steps) for arc in (90, 60)
