@@ -24,7 +24,7 @@ from medrecon.training import train
 from medrecon.training.batches import Batches
 from medrecon.training.corpus import STEP, Corpus, load_corpus
 from medrecon.training.guides import PairFolder, PairSettings, guide_maker, make_pair, usable_runs
-from medrecon.training.guides_seismic import random_holes
+from medrecon.training.guides_seismic import _best_shares, random_holes
 
 PLANES = ("inline", "crossline")
 
@@ -110,6 +110,17 @@ def test_a_pair_is_truth_guide_and_map(corpus: Corpus) -> None:
     assert {shape[0] for shape in shapes} >= {1, 10, 12}  # the line, and volumes
     np.testing.assert_array_equal(make_pair(corpus, recipe, 3), make_pair(corpus, recipe, 3))
     assert len(make_pair(corpus, replace(recipe, mapped=False), 3)) == 2
+
+
+def test_shares_are_those_that_suit_the_missing_traces() -> None:
+    """One volume twice as wrong as another in other places, a third wrong in the same; live traces do not count."""
+    rng = np.random.default_rng(0)
+    missing = rng.random((6, 20)) < 0.5
+    errors = rng.standard_normal((3, 6, 64, 20))
+    errors[1] *= 2
+    errors[2] = 1.5 * errors[0]
+    errors[:2] *= np.where(missing, 1, [[[9.0]], [[0.0]]])[:, :, None]
+    assert _best_shares(errors, missing, rng) == pytest.approx([0.8, 0.2, 0], abs=0.03)
 
 
 def test_large_sections_are_drawn_from_as_often_as_windows_fit(corpus: Corpus) -> None:
