@@ -59,11 +59,13 @@ class TraceMask(LinearOperator):
     def method_settings(self) -> dict[str, dict[str, object]]:
         """Defaults of methods that suit traces better than those for bodies.
 
-        Rows and columns show the same kind of section, so that one prior serves both in turns; waves are no patches of
-        one value, so that differences are squared, and along the rows alone.
+        Rows and columns show the same kind of section, so that one prior serves both in turns; but where whole sections
+        are missing there is nothing that it could see. Waves are no patches of one value, so that differences are
+        squared, and along the rows alone.
         """
-        rows, _, columns = self.domain.shape
-        turns = (0, 2) if min(rows, columns) >= _FEW else (0,)
+        live = self.live.cpu()
+        seen = [axis for axis, lines in ((0, live.any(1)), (2, live.any(0))) if bool(lines.all())]
+        turns = tuple(seen or (0, 2)) if min(live.shape) >= _FEW else (0,)
         own: dict[str, object] = {"directions": turns, "penalty": "l2", "tv_axes": (0,)}
         return {"refine": own, "pnp": own, "repaint": {"directions": turns}}
 

@@ -20,7 +20,7 @@ from medrecon.data.seismic_model import seismic_model
 from medrecon.engine import reconstruct
 from medrecon.errors import InputError, UsageError
 from medrecon.noise import KeyedNoise
-from medrecon.physics.seismic import make_trace_mask
+from medrecon.physics.seismic import TraceMask, make_trace_mask
 from medrecon.prior import NetworkPrior
 from medrecon.problem import Problem
 from medrecon.samplers import samplers
@@ -330,6 +330,13 @@ def test_a_line_has_one_direction():
     prior = Recorder()
     reconstruct(problem_from_scan(given, prior=prior), "refine", judgement="none")
     assert all(part.shape == (1, 6, 48, 40) for part in prior.shown)
+
+
+@pytest.mark.parametrize(("rows", "columns", "turns"), [(0, 1, (0,)), (1, 0, (2,)), (1, 1, (0, 2)), (0, 0, (0, 2))])
+def test_sections_that_are_missing_as_a_whole_are_not_asked_for(rows: int, columns: int, turns: tuple[int, ...]):
+    live = torch.ones(12, 10, dtype=torch.bool)
+    live[3 : 3 + rows], live[:, 5 : 5 + columns], live[7, 8] = False, False, False
+    assert TraceMask((12, 16, 10), live).method_settings["refine"]["directions"] == turns
 
 
 def test_said_settings_come_before_those_that_suit_traces():
