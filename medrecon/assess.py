@@ -273,11 +273,7 @@ def prior_fit(system: System, classical: Tensor) -> dict[str, object]:
         float(v) * card.scale + card.offset
         for v in torch.quantile(_thinned(classical.flatten()), torch.tensor([0.01, 0.99]))
     )
-    bright, strange = None, 0.0
-    if card.brightness:
-        occupied = classical[object_mask(system, classical)]
-        bright = float(_thinned(occupied).quantile(0.75)) * card.scale + card.offset
-        strange = max(card.brightness[0] - bright, bright - card.brightness[1], 0.0) / card.scale
+    bright, strange = brightness(system, classical)
     width = card.range[1] - card.range[0]
     outside = max(card.range[0] - low, high - card.range[1], 0.0) / width
     return {
@@ -289,6 +285,23 @@ def prior_fit(system: System, classical: Tensor) -> dict[str, object]:
         "validated": bool(card.error_curve),
         "guided": isinstance(prior, NetworkPrior) and prior.guides > 0,
     }
+
+
+def brightness(system: System, classical: Tensor) -> tuple[float | None, float]:
+    """Upper quartile of the object, in the prior's quantity, and how far it lies outside those that the prior knows.
+
+    The distance is in internal units; nothing, and no distance, where the card of the prior does not say.
+    """
+    card = None if system.prior is None else system.prior.card
+    if card is None or not card.brightness:
+        return None, 0.0
+    bright = float(_thinned(classical[object_mask(system, classical)]).quantile(0.75)) * card.scale + card.offset
+    return bright, max(card.brightness[0] - bright, bright - card.brightness[1], 0.0) / card.scale
+
+
+def is_foreign(system: System, classical: Tensor) -> bool:
+    """Whether the object is so bright or dark that it is none of those that the prior was trained on."""
+    return brightness(system, classical)[1] > Thresholds().brightness
 
 
 # --- in words --------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from medrecon import __version__
-from medrecon.assess import assess, rms
+from medrecon.assess import assess, is_foreign, rms
 from medrecon.checkpoint import Progress, RunKey, empty_progress, load_progress, run_key, save_progress
 from medrecon.data.volume import Volume, affine_between
 from medrecon.errors import NonFinite, Stopped, UsageError
@@ -301,7 +301,11 @@ def _select(problem: Problem, seed: int, callback: Callback | None) -> Selection
             raise Stopped("stopped during the held-out test", hint="Choose a --method to leave the test out.")
         return torch.from_numpy(result.volume.array)
 
-    return select(problem, solve)
+    def foreign(reduced: Problem, classical: Tensor) -> bool:
+        system = reduced.system()
+        return is_foreign(system, system.from_quantity(classical))
+
+    return select(problem, solve, foreign)
 
 
 def _renamed(callback: Callback, what: str) -> Callback:

@@ -21,6 +21,7 @@ CLASSICAL, DIFFUSION, GUIDED, MIXTURE = "tv", "pnp", "refine", "mixture"
 _SHARE = 8  # one group of data in this many is held out
 _SILENT = 1e-30
 _MARGIN = 1.0  # the prior has to predict at least as well as the classical volume
+_FOREIGN_MARGIN = 0.9  # and clearly better where the object is none of those that it knows
 _LEAST_SHARE = 0.05  # of a mixture: a method that has less is left out
 _RIDGE = 0.02  # of the smallest square error, added to each: hidden traces are few, and shares of them uncertain
 _LUCK = 0.1  # by which a mixture must predict one hole better than its best method; n holes: over the root of n
@@ -185,12 +186,17 @@ def held_out(problem: Problem) -> HeldOut:
     return HeldOut((Part("groups", 1.0, mask.reshape(shape)),))
 
 
-def select(problem: Problem, solve: Callable[[Problem, str, Tensor | None], Tensor]) -> Selection:
+def select(
+    problem: Problem,
+    solve: Callable[[Problem, str, Tensor | None], Tensor],
+    is_foreign: Callable[[Problem, Tensor], bool] = lambda problem, volume: False,
+) -> Selection:
     """Choose the method for ``problem``.
 
     ``solve(problem, method, start)`` returns a volume in the problem's quantity; it is called for all candidates with a
     share of the data held out, and the one that predicts those data best is chosen. The diffusion method comes last and
-    starts from the best of the others.
+    starts from the best of the others. It must predict a tenth better where ``is_foreign(problem, volume)`` says that
+    the classical volume shows nothing that the prior knows: then a prediction that is a little better is luck.
     """
     classical = classical_methods(problem)
     if problem.prior is None and len(classical) == 1:
@@ -215,16 +221,19 @@ def select(problem: Problem, solve: Callable[[Problem, str, Tensor | None], Tens
         diffusion = diffusion_method(problem.prior)
         volumes[diffusion] = solve(reduced, diffusion, volumes[best])
         errors[diffusion] = held.error(tested, volumes[diffusion])
-        method = diffusion if errors[diffusion] <= _MARGIN * errors[best] else best
+        foreign = is_foreign(reduced, volumes[best])
+        method = diffusion if errors[diffusion] <= (_FOREIGN_MARGIN if foreign else _MARGIN) * errors[best] else best
     if classical != (CLASSICAL,):
         signal, hidden = held.signal(tested), [_of_part(tested, part, volumes) for part in held.parts]
         reason = _signal_to_noise(hidden, signal, errors)
         return Selection(method, reason, errors, best, signal, hidden, mixture if best == MIXTURE else {})
-    words = "better" if method != best else "worse"
+    words = "better" if method != best else "hardly better" if errors[diffusion] <= errors[best] else "worse"
     reason = (
         f"on held-out data the prior predicts {words} than total variation "
         f"({errors[diffusion]:.3g} against {errors[CLASSICAL]:.3g})"
     )
+    if foreign:
+        reason += ", and the object is much brighter or darker than those that it knows"
     return Selection(method, reason, errors, best)
 
 

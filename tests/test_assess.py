@@ -20,6 +20,7 @@ from medrecon.assess import (
     chi_square,
     detail_share,
     group_residuals,
+    is_foreign,
     measured_part,
     object_mask,
     prior_fit,
@@ -203,7 +204,7 @@ def test_an_object_of_another_brightness_than_the_prior_knows(factor: float, fla
     x = system.from_quantity(phantom_body() * factor)
     figures = assess(system, x, classical=x).figures
     assert figures["prior_fit"]["brightness"] == pytest.approx(1000 * factor - 1000, abs=40)
-    assert ("brightness" in figures["verdict"]["reasons"]) == flagged
+    assert ("brightness" in figures["verdict"]["reasons"]) == flagged == is_foreign(system, x)
     assert figures["verdict"]["level"] == "poor" or not flagged
 
 
@@ -211,6 +212,7 @@ def test_a_prior_without_a_common_scale_has_no_brightness():
     system = measured(prior=FunctionPrior(lambda noisy, sigma: noisy, **hu_card())).system()
     found = prior_fit(system, system.from_quantity(phantom_body()))
     assert found["brightness"] is None and found["brightness_outside"] == 0.0
+    assert not is_foreign(system, system.from_quantity(phantom_body()))
 
 
 # --- the engine and the words --------------------------------------------------------------------------------------

@@ -144,6 +144,17 @@ def test_methods_that_err_in_different_ways_are_mixed():
     assert guided.method == "pnp" and guided.classical == "mixture"
 
 
+@pytest.mark.parametrize(("error", "foreign", "chosen"), [
+    (0.95, False, "pnp"), (0.95, True, "tv"), (0.85, True, "pnp"), (1.05, False, "tv"),
+])  # fmt: skip
+def test_a_prior_of_other_objects_must_predict_clearly_better(error: float, foreign: bool, chosen: str):
+    made, truth = problem(64), blocks(SHAPE)
+    errors = {"tv": 1.0, "pnp": error}
+    found = select(made, lambda reduced, method, start: truth + errors[method], lambda reduced, volume: foreign)
+    assert found.method == chosen
+    assert ("brighter or darker" in found.reason) == foreign
+
+
 def test_what_one_hole_says_of_a_mixture_may_be_luck():
     """Two methods with the same error but in an eighth of places: a mean 6 % better is enough on many, not on one."""
     eye = MatrixOperator(torch.eye(256), (1, 16, 16), (16, 16))
