@@ -14,6 +14,7 @@ from torch import Tensor
 
 from medrecon.data.volume import Geometry
 from medrecon.physics.linop import LinearOperator
+from medrecon.physics.trace_holes import COMPACT
 from medrecon.prior import NetworkPrior, Prior
 from medrecon.problem import Problem
 
@@ -24,7 +25,7 @@ _MARGIN = 1.0  # the prior has to predict at least as well as the classical volu
 _FOREIGN_MARGIN = 0.9  # and clearly better where the object is none of those that it knows
 _LEAST_SHARE = 0.05  # of a mixture: a method that has less is left out
 _RIDGE = 0.02  # of the smallest square error, added to each: hidden traces are few, and shares of them uncertain
-_LUCK = 0.1  # by which a mixture must predict one hole better than its best method; n holes: over the root of n
+_LUCK = 0.1  # by which a mixture must predict one gap or block better than its best method; n: over the root of n
 
 
 @dataclass(frozen=True)
@@ -110,9 +111,14 @@ class HeldOut:
         return torch.stack([part.mask for part in self.parts]).sum(dim=0)
 
     @property
-    def places(self) -> int:
-        """How many places apart from one another are left out: what the test is averaged over."""
-        return int(ndimage.label(self.mask.cpu().numpy(), np.ones((3,) * self.mask.ndim))[1])
+    def luck(self) -> float:
+        """By how much a mixture may seem better than its best method where compact holes, few of them, are the test."""
+        compact = [part for part in self.parts if part.name in COMPACT]
+        if not compact:
+            return 0.0
+        masks = [part.mask.cpu().numpy() for part in compact]
+        holes = sum(ndimage.label(mask, np.ones((3,) * mask.ndim))[1] for mask in masks)
+        return _LUCK * sum(part.share for part in compact) / holes**0.5
 
     @property
     def used(self) -> Tensor:
@@ -212,7 +218,7 @@ def select(
     errors = dict(zip(classical, np.sqrt(products.diagonal()).tolist(), strict=True))
     shares = best_shares(products)
     mixture = {method: share for method, share in zip(classical, shares.tolist(), strict=True) if share > 0}
-    mixed, least = float(shares @ products @ shares) ** 0.5, (1 - _LUCK / held.places**0.5) * min(errors.values())
+    mixed, least = float(shares @ products @ shares) ** 0.5, (1 - held.luck) * min(errors.values())
     if len(mixture) > 1 and mixed < least:
         volumes[MIXTURE] = torch.stack([share * volumes[method] for method, share in mixture.items()]).sum(dim=0)
         errors[MIXTURE] = mixed

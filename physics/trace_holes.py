@@ -13,7 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-_COMPACT = ("gaps", "blocks")
+COMPACT = ("gaps", "blocks")
+"""Kinds of holes of which a survey has few, so that a test on some like them is one on few places."""
+
 _CHANCE = 0.01  # of a hole as large as that anywhere, if traces went missing independently
 _SMALL = 4  # traces of a hole that is scattered whatever its form
 _ENOUGH = 64  # traces to test on: of smaller surveys up to twice their share is hidden
@@ -178,7 +180,7 @@ def holes_like(live: np.ndarray, share: float = 0.05, *, seed: int = 0) -> list[
     kinds = kinds_of_holes(live)
     compact = np.zeros_like(live)
     for kind in kinds:
-        if kind.name in _COMPACT:
+        if kind.name in COMPACT:
             compact |= kind.missing
     found, free = list[Hidden](), live.copy()
     for kind in kinds:
@@ -213,7 +215,7 @@ def _hide(
         if placed is None:
             break
         hidden |= placed & free
-        if kind.name in _COMPACT:
+        if kind.name in COMPACT:
             taken |= placed
         covered = int(hidden.sum())
         if covered >= wanted and (number > 0 or 2 * covered > _LARGEST * count):
