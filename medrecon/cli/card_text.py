@@ -24,7 +24,9 @@ def card_text(card: PriorCard) -> str:
 def _facts(card: PriorCard) -> list[tuple[str, str]]:
     unit = _unit(card)
     low, high = card.spacing_mm
-    guides = _count(card.architecture, "channels_in") - _count(card.architecture, "channels_out")
+    channels = _count(card.architecture, "channels_in") - _count(card.architecture, "channels_out")
+    mapped = bool(card.architecture.get("mapped"))
+    guides, maps = (channels // 2, " and what was measured of them") if mapped else (channels, "")
     rows = [
         ("modality", card.modality),
         ("quantity", card.quantity),
@@ -33,7 +35,7 @@ def _facts(card: PriorCard) -> list[tuple[str, str]]:
         ("pixels", f"{low:g} mm" if low == high else f"{low:g} to {high:g} mm"),
         ("orientation", card.orientation),
         ("noise levels", f"{card.sigma_min:g} to {card.sigma_max:g}{unit}"),
-        ("guide", f"{guides} slices of a classical volume; works without" if guides > 0 else "none"),
+        ("guide", f"{guides} slices of a classical volume{maps}; works without" if guides > 0 else "none"),
         ("fast solvers", _measured(card)),
         (
             "settings",
