@@ -112,7 +112,12 @@ class HeldOut:
 
     @property
     def luck(self) -> float:
-        """By how much a mixture may seem better than its best method where compact holes, few of them, are the test."""
+        """By how much a mixture may seem better than its best method where compact holes, few of them, are the test.
+
+        All of it where the test is another problem than the one to solve: shares found there are not those here.
+        """
+        if self.op is not None:
+            return 1.0
         compact = [part for part in self.parts if part.name in COMPACT]
         if not compact:
             return 0.0

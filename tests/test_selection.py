@@ -170,6 +170,9 @@ def test_what_one_hole_says_of_a_mixture_may_be_luck(name: str, hidden: tuple[sl
     eye.held_out = lambda y: (eye, y, [(name, 1.0, mask)])
     made = Problem(eye, torch.ones(16, 16), Geometry.from_spacing((1, 16, 16), (1, 1, 1)))
     assert select(made, lambda reduced, method, start: 1 + errors[method]).method == expected
+    other = MatrixOperator(torch.eye(256), (1, 16, 16), (16, 16))
+    eye.held_out = lambda y: (other, y, [(name, 1.0, mask)])
+    assert select(made, lambda reduced, method, start: 1 + errors[method]).method == "linear"
 
 
 def test_best_shares_of_known_errors():
