@@ -381,21 +381,21 @@ def _verdict_of_traces(figures: Mapping[str, object], limits: Thresholds) -> dic
         return {"level": "good", "text": "Nothing to fill: no trace was missing.", "reasons": []}
     poor, fair = [], []
     said = [f"{share:.1%} of the traces were missing"]
-    signal, result, linear = (_number(figures, "held_out", name) for name in ("signal", "result", "classical"))
+    signal, result, classical = (_number(figures, "held_out", name) for name in ("signal", "result", "classical"))
     if signal is None or result is None:
         fair.append("not tested")
         said.append("and no live trace was hidden to test how well they are predicted")
     else:
         found = decibels(signal, result)
         said.append(f"hidden live traces are predicted to {found:.1f} dB")
-        if linear not in (None, result):
-            said.append(f"by linear interpolation to {decibels(signal, linear):.1f} dB")
+        if classical not in (None, result):
+            said.append(f"by a classical method to {decibels(signal, classical):.1f} dB")
         if found < limits.hidden_poor:
             poor.append("hidden traces")
         elif found < limits.hidden_good:
             fair.append("hidden traces")
-        if linear is not None and result > limits.held_out * linear:
-            fair.append("worse than linear")
+        if classical is not None and result > limits.held_out * classical:
+            fair.append("worse than classical")
     if faint > limits.faint:
         fair.append("faint")
         said.append(f"{faint:.0%} of the filled ones are fainter than a third of the nearest live one")

@@ -278,10 +278,10 @@ def test_the_verdict_does_not_hide_what_the_table_shows(figures: dict, opening: 
     [
         (0.0, 0.0, {}, "good", "no trace was missing"),
         (0.4, 0.0, {}, "fair", "no live trace was hidden"),
-        (0.4, 0.0, {"result": 0.1, "classical": 0.3, "signal": 1.0}, "good", "to 20.0 dB, by linear interpolation"),
+        (0.4, 0.0, {"result": 0.1, "classical": 0.3, "signal": 1.0}, "good", "to 20.0 dB, by a classical method"),
         (0.4, 0.0, {"result": 0.5, "classical": 0.6, "signal": 1.0}, "fair", "to 6.0 dB"),
         (0.4, 0.0, {"result": 0.9, "classical": 0.9, "signal": 1.0}, "poor", "not to be trusted"),
-        (0.4, 0.0, {"result": 0.2, "classical": 0.1, "signal": 1.0}, "fair", "by linear interpolation to 20.0 dB"),
+        (0.4, 0.0, {"result": 0.2, "classical": 0.1, "signal": 1.0}, "fair", "by a classical method to 20.0 dB"),
         (0.4, 0.3, {"result": 0.1, "classical": 0.1, "signal": 1.0}, "fair", "30% of the filled ones are fainter"),
     ],
 )
