@@ -22,7 +22,7 @@ CLASSICAL, DIFFUSION, GUIDED, MIXTURE = "tv", "pnp", "refine", "mixture"
 _SHARE = 8  # one group of data in this many is held out
 _SILENT = 1e-30
 _MARGIN = 1.0  # the prior has to predict at least as well as the classical volume
-_FOREIGN_MARGIN = 0.9  # and clearly better where the object is none of those that it knows
+_DOUBTED = 0.9  # and clearly better where the object is none of those that it knows, or the test not the problem itself
 _LEAST_SHARE = 0.05  # of a mixture: a method that has less is left out
 _RIDGE = 0.02  # of the smallest square error, added to each: hidden traces are few, and shares of them uncertain
 _LUCK = 0.1  # by which a mixture must predict one gap or block better than its best method; n: over the root of n
@@ -207,7 +207,8 @@ def select(
     ``solve(problem, method, start)`` returns a volume in the problem's quantity; it is called for all candidates with a
     share of the data held out, and the one that predicts those data best is chosen. The diffusion method comes last and
     starts from the best of the others. It must predict a tenth better where ``is_foreign(problem, volume)`` says that
-    the classical volume shows nothing that the prior knows: then a prediction that is a little better is luck.
+    the classical volume shows nothing that the prior knows, or where the test is on another scale: then a prediction
+    that is a little better is luck.
     """
     classical = classical_methods(problem)
     if problem.prior is None and len(classical) == 1:
@@ -233,7 +234,8 @@ def select(
         volumes[diffusion] = solve(reduced, diffusion, volumes[best])
         errors[diffusion] = held.error(tested, volumes[diffusion])
         foreign = is_foreign(reduced, volumes[best])
-        method = diffusion if errors[diffusion] <= (_FOREIGN_MARGIN if foreign else _MARGIN) * errors[best] else best
+        margin = _DOUBTED if foreign or held.op is not None else _MARGIN
+        method = diffusion if errors[diffusion] <= margin * errors[best] else best
     if classical != (CLASSICAL,):
         signal, hidden = held.signal(tested), [_of_part(tested, part, volumes) for part in held.parts]
         reason = _signal_to_noise(hidden, signal, errors)

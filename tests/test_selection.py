@@ -173,6 +173,10 @@ def test_what_one_hole_says_of_a_mixture_may_be_luck(name: str, hidden: tuple[sl
     other = MatrixOperator(torch.eye(256), (1, 16, 16), (16, 16))
     eye.held_out = lambda y: (other, y, [(name, 1.0, mask)])
     assert select(made, lambda reduced, method, start: 1 + errors[method]).method == "linear"
+    guided = replace(made, prior=problem().prior)
+    for error, chosen in ((0.95, "linear"), (0.85, "pnp")):
+        errors["pnp"] = error * torch.ones(1, 16, 16)
+        assert select(guided, lambda reduced, method, start: 1 + errors[method]).method == chosen
 
 
 def test_best_shares_of_known_errors():
