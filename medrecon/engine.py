@@ -302,6 +302,8 @@ def _select(problem: Problem, seed: int, callback: Callback | None) -> Selection
         return torch.from_numpy(result.volume.array)
 
     def foreign(reduced: Problem, classical: Tensor) -> bool:
+        if problem.prior is None or not problem.prior.card.brightness:
+            return False
         system = reduced.system()
         return is_foreign(system, system.from_quantity(classical))
 

@@ -111,13 +111,13 @@ class HeldOut:
         return torch.stack([part.mask for part in self.parts]).sum(dim=0)
 
     @property
-    def luck(self) -> float:
-        """By how much a mixture may seem better than its best method where compact holes, few of them, are the test.
+    def elsewhere(self) -> bool:
+        """Whether the test is on another problem than the one to solve: what is found there is less sure here."""
+        return self.op is not None
 
-        All of it where the test is another problem than the one to solve: shares found there are not those here.
-        """
-        if self.op is not None:
-            return 1.0
+    @property
+    def luck(self) -> float:
+        """By how much a mixture may seem better than its best method where compact holes, few of them, are the test."""
         compact = [part for part in self.parts if part.name in COMPACT]
         if not compact:
             return 0.0
@@ -225,7 +225,7 @@ def select(
     shares = best_shares(products)
     mixture = {method: share for method, share in zip(classical, shares.tolist(), strict=True) if share > 0}
     mixed, least = float(shares @ products @ shares) ** 0.5, (1 - held.luck) * min(errors.values())
-    if len(mixture) > 1 and mixed < least:
+    if len(mixture) > 1 and mixed < least and not held.elsewhere:  # other problems have other shares
         volumes[MIXTURE] = torch.stack([share * volumes[method] for method, share in mixture.items()]).sum(dim=0)
         errors[MIXTURE] = mixed
     method = best = min(errors, key=lambda name: errors[name])
@@ -234,7 +234,7 @@ def select(
         volumes[diffusion] = solve(reduced, diffusion, volumes[best])
         errors[diffusion] = held.error(tested, volumes[diffusion])
         foreign = is_foreign(reduced, volumes[best])
-        margin = _DOUBTED if foreign or held.op is not None else _MARGIN
+        margin = _DOUBTED if foreign or held.elsewhere else _MARGIN
         method = diffusion if errors[diffusion] <= margin * errors[best] else best
     if classical != (CLASSICAL,):
         signal, hidden = held.signal(tested), [_of_part(tested, part, volumes) for part in held.parts]

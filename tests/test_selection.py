@@ -117,7 +117,7 @@ def test_a_diffusion_starts_from_the_best_classical_volume(best: str, chosen: st
 
 def test_methods_that_err_in_different_ways_are_mixed():
     """Errors of 0.3 and 0.4 in other places each: shares as the inverse squares, the error of the mean 0.24."""
-    made, truth = problem(64), blocks(SHAPE)
+    made, truth = problem(), blocks(SHAPE)
     made.op.classical_methods = ("linear", "pocs", "drr")
     here, there = (torch.zeros(SHAPE) for _ in range(2))
     here[:, :6], there[:, 6:] = 0.3, 0.4

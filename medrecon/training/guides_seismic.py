@@ -60,7 +60,7 @@ def _best_shares(errors: np.ndarray, missing: np.ndarray, rng: np.random.Generat
     """Shares of the mean that is best on some of the missing traces; errors are ``(volume, row, time, column)``."""
     places = np.argwhere(missing)
     row, column = rng.permutation(places)[:_TESTED].T
-    tested = errors[:, row, :, column].reshape(len(row), len(errors), -1).swapaxes(0, 1).reshape(len(errors), -1)
+    tested = errors.swapaxes(2, 3)[:, row, column].reshape(len(errors), -1)
     return best_shares((tested @ tested.T / tested.shape[1]).astype(np.float64))
 
 

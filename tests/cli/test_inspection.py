@@ -46,7 +46,7 @@ def test_a_card_is_readable_on_a_terminal(run: Run) -> None:
         assert rows["quantity"] == card["quantity"]
         unit = "" if card["quantity"] == "a.u." else f" {card['quantity']}"
         assert rows["range"] == f"{card['range'][0]:g} to {card['range'][1]:g}{unit}"
-        assert rows["pixels"].startswith(f"{card['spacing_mm'][0]:g} ") and rows["pixels"].endswith(" mm")
+        assert rows["pixels"] == " to ".join(dict.fromkeys(f"{size:g}" for size in card["spacing_mm"])) + " mm"
         assert rows["SHA-256"] == card["sha256"]
         assert rows["licence"] == card["licence"]
         for level, error in card["error_curve"]:
