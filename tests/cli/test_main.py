@@ -119,8 +119,9 @@ def test_quiet_leaves_only_the_result(run: Run, scan: Path) -> None:
 
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
 def test_signals_end_with_their_codes(name: str, code: int, tmp_path: Path) -> None:
+    """As in a terminal; a shell that starts the tests in the background has its programs ignore Ctrl-C."""
     script = (
-        "import sys, time\n"
+        "import signal, sys, time\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from medrecon.cli import main\nfrom medrecon.cli.app import app\n"
         "def wait(name=None, as_json=False):\n"
         "    print('ready', flush=True)\n    time.sleep(60)\n"
@@ -131,10 +132,14 @@ def test_signals_end_with_their_codes(name: str, code: int, tmp_path: Path) -> N
         [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
-    assert process.stdout.readline().strip() == "ready"
-    time.sleep(0.2)
-    process.send_signal(getattr(signal, name))
-    _, err = process.communicate(timeout=30)
+    try:
+        assert process.stdout.readline().strip() == "ready"
+        time.sleep(0.2)
+        process.send_signal(getattr(signal, name))
+        _, err = process.communicate(timeout=30)
+    finally:  # or its pipes would trouble the tests that follow
+        process.kill()
+        process.communicate()
     assert process.returncode == code
     assert "Traceback" not in err
 
