@@ -181,7 +181,7 @@ def _keys(
         # Each says more than nothing: these place the traces, and a repeated pair is an error, not another geometry
         if _unique(file, (il, xl)):
             return line_of_inlines if varies == [True, False] else volume  # type: ignore[return-value]
-        repeated = len(inline) - len(np.unique(_codes(np.stack([inline, crossline], 1))))
+        repeated = len(inline) - len(_distinct(_codes(np.stack([inline, crossline], 1))))
         by_offset = _unique(file, (il, xl, offset))
         if by_offset and bool((file.numbers(offset) != file.numbers(offset)[0]).any()):
             return offsets  # type: ignore[return-value]
@@ -196,7 +196,7 @@ def _keys(
     if fitting:  # the first that makes a grid with few holes, else that with the fewest
         dense = next((candidate for fill, candidate in fitting if fill > _DENSE), None)
         return dense or max(fitting, key=lambda pair: pair[0])[1]  # type: ignore[return-value]
-    if not any(varies) and len(np.unique(file.numbers(SEQUENCE))) == len(file):
+    if not any(varies) and len(_distinct(file.numbers(SEQUENCE))) == len(file):
         return line  # type: ignore[return-value]
     if any(varies):
         return volume  # type: ignore[return-value]
@@ -209,13 +209,19 @@ def _keys(
 
 def _fill(file: SegyFile, bytes_: tuple[int, ...]) -> float:
     """Share of the places with a trace, if they were rows and columns by these numbers."""
-    sizes = [len(np.unique(file.numbers(byte))) for byte in bytes_]
+    sizes = [len(_distinct(file.numbers(byte))) for byte in bytes_]
     return len(file) / float(np.prod(sizes, dtype=np.float64))
 
 
 def _unique(file: SegyFile, bytes_: tuple[int, ...]) -> bool:
     codes = _codes(np.stack([file.numbers(byte) for byte in bytes_], axis=1))
-    return len(np.unique(codes)) == len(codes)
+    return len(_distinct(codes)) == len(codes)
+
+
+def _distinct(numbers: np.ndarray) -> np.ndarray:
+    """The different numbers, in order: files are mostly sorted already, which this sort makes use of."""
+    ordered = np.sort(numbers, kind="stable")
+    return ordered[np.concatenate([[True], ordered[1:] != ordered[:-1]])] if len(ordered) else ordered
 
 
 def _codes(numbers: np.ndarray) -> np.ndarray:
@@ -247,7 +253,7 @@ def _refuse_duplicates(numbers: np.ndarray, names: tuple[str, ...], where: str) 
 
 def _axis(name: str, numbers: np.ndarray, byte: int, wanted: str | None) -> Axis:
     """From the least to the greatest number by their common step, where nothing else is wanted."""
-    found = np.unique(numbers)
+    found = _distinct(numbers)
     step = int(np.gcd.reduce(np.diff(found))) if len(found) > 1 else 1
     first, last = int(found[0]), int(found[-1])
     if wanted:

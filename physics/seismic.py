@@ -100,20 +100,21 @@ class TraceMask(LinearOperator):
         lines = [np.unique(places) for places in torch.nonzero(self.live).cpu().numpy().T]
         return lines, [int(np.gcd.reduce(np.diff(found))) if len(found) > 1 else 1 for found in lines]
 
-    def held_out(self, y: Tensor, seed: int = 0) -> tuple[TraceMask, Tensor, list[tuple[str, float, Tensor]]]:
-        """The survey and the data to test on, and what to hide: kind of hole, its share of what is missing, and a map.
+    def held_out(self, y: Tensor, seed: int = 0) -> tuple[TraceMask, Tensor, list[tuple[str, float, Tensor, int]]]:
+        """The survey and the data to test on, and what to hide, by kind: name, share of what is missing, map, holes.
 
-        Maps are ``(rows, 1, columns)``, 1 where hidden, and do not overlap. Between lines that are all n apart no trace
-        is live that could be hidden. There the survey to test on is that of the live lines alone, all but every n-th
-        hidden, with the data at 1/n of their frequencies: the same problem on a scale n times as coarse.
+        Maps are ``(rows, 1, columns)``, 1 where hidden, and do not overlap; the holes are those of a compact kind.
+        Between lines that are all n apart no trace is live that could be hidden. There the survey to test on is that of
+        the live lines alone, all but every n-th hidden, with the data at 1/n of their frequencies: the same problem on
+        a scale n times as coarse.
         """
         if (coarse := self._coarser(y)) is not None:
             return coarse
         parts = holes_like(self.live.cpu().numpy(), seed=seed)
-        maps = [(part.name, part.share, torch.from_numpy(part.traces)[:, None].to(torch.float32)) for part in parts]
-        return self, y, maps
+        maps = [torch.from_numpy(part.traces)[:, None].to(torch.float32) for part in parts]
+        return self, y, [(part.name, part.share, map_, part.holes) for part, map_ in zip(parts, maps, strict=True)]
 
-    def _coarser(self, y: Tensor) -> tuple[TraceMask, Tensor, list[tuple[str, float, Tensor]]] | None:
+    def _coarser(self, y: Tensor) -> tuple[TraceMask, Tensor, list[tuple[str, float, Tensor, int]]] | None:
         """See `held_out`; None where no line lies between two others, or nothing of it is live."""
         lines, steps = self._steps()
         steps = [step if found[-1] - found[0] >= step * step else 1 for found, step in zip(lines, steps, strict=True)]
@@ -132,7 +133,7 @@ class TraceMask(LinearOperator):
         data = torch.from_numpy(slowed(y.cpu()[kept[0]][..., kept[1]].numpy(), factor)).to(y)
         ordinal = {2: "second", 3: "third"}.get(factor, f"{factor}th")
         name = f"lines between every {ordinal} of the live ones, at 1/{factor} of the frequencies"
-        part = (name, 1.0, hidden[:, None].to(torch.float32))
+        part = (name, 1.0, hidden[:, None].to(torch.float32), 0)
         return TraceMask((data.shape[0], data.shape[1], data.shape[2]), live), data, [part]
 
 

@@ -61,6 +61,11 @@ class Hidden:
     share: float
     traces: np.ndarray
 
+    @property
+    def holes(self) -> int:
+        """How many compact holes they are; 0 where they are scattered."""
+        return int(ndimage.label(self.traces, np.ones((3, 3)))[1]) if self.name in COMPACT else 0
+
 
 # --- what is missing -----------------------------------------------------------------------------------------------
 def kinds_of_holes(live: np.ndarray) -> list[Kind]:

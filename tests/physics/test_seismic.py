@@ -99,8 +99,9 @@ def test_decimated_lines_are_tested_on_a_coarser_scale(step: int):
     op = TraceMask((4, 32, 23), torch.from_numpy(live))
     y = op(torch.randn(4, 32, 23))
     assert op.is_decimated
-    coarse, data, ((name, share, hidden),) = op.held_out(y)
+    coarse, data, ((name, share, hidden, holes),) = op.held_out(y)
     lines = len(range(1, 23, step))
+    assert holes == 0
     assert coarse.domain.shape == (4, -(-32 // step), lines) and share == 1.0 and f"1/{step} of the frequen" in name
     expected = np.ones((4, lines), bool)
     expected[:, ::step], expected[2, 1] = False, False
@@ -114,7 +115,7 @@ def test_lines_missing_both_ways_and_too_few_lines():
     live = np.zeros((9, 8), bool)
     live[::2, ::2] = True
     op = TraceMask((9, 6, 8), torch.from_numpy(live))
-    coarse, _, ((_, _, hidden),) = op.held_out(op(torch.randn(9, 6, 8)))
+    coarse, _, ((_, _, hidden, _),) = op.held_out(op(torch.randn(9, 6, 8)))
     assert coarse.domain.shape == (5, 3, 4)
     shown = np.zeros((5, 4), bool)
     shown[::2, ::2] = True

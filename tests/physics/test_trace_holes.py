@@ -79,6 +79,7 @@ def test_hidden_traces_are_live_few_and_in_proportion():
     assert hidden.sum() == sum(part.traces.sum() for part in parts.values()) and not (hidden & ~live).any()
     assert parts["single traces"].traces.sum() == round(64 * parts["single traces"].share)
     assert 0.05 < hidden.sum() / live.sum() < 0.25
+    assert parts["blocks"].holes >= 1 and parts["single traces"].holes == 0
     large = [ndimage.binary_opening(gone, np.ones((8, 9))) for gone in (~live, ~live | parts["blocks"].traces)]
     assert large[0].sum() < 130 and large[1].sum() > 1.7 * large[0].sum()  # nothing is left inside of the copy
 
@@ -88,7 +89,7 @@ def test_a_gap_is_tested_at_its_width_inside_and_whole(seed: int):
     live = mask(("gap", 8 / 48))
     (part,) = holes_like(live, seed=seed)
     columns = np.flatnonzero(part.traces.any(axis=0))
-    assert part.traces[:, columns].all() and len(columns) == 8 and np.ptp(columns) == 7
+    assert part.traces[:, columns].all() and len(columns) == 8 and np.ptp(columns) == 7 and part.holes == 1
     gap = np.flatnonzero(~live.any(axis=0))
     assert columns.min() > 0 and columns.max() < 47
     assert columns.max() < gap.min() - 1 or columns.min() > gap.max() + 1  # no wider gap comes of it
