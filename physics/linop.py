@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -90,26 +91,36 @@ class LinearOperator(ABC):
         return Composition(self.H, self)
 
     def norm(self, *, tolerance: float = 1e-3, max_iterations: int = 100) -> float:
-        """Largest singular value, by power iteration on the Gram operator from a fixed start; cached."""
+        """Largest singular value, by Lanczos iterations on the Gram operator from a fixed start; cached.
+
+        Of a projector they reach in a dozen steps what power iteration reaches in sixty. No vectors but the last two
+        are kept: what orthogonality is lost makes copies of the largest value, and no other one (Paige 1971).
+        """
         if not hasattr(self, "_norm"):
-            self._norm = self._power_iteration(tolerance, max_iterations)
+            self._norm = self._lanczos(tolerance, max_iterations)
         return self._norm
 
-    def _power_iteration(self, tolerance: float, max_iterations: int) -> float:
+    def _lanczos(self, tolerance: float, max_iterations: int) -> float:
         generator = torch.Generator().manual_seed(0)
         x = torch.randn(self.domain.shape, dtype=self.domain.dtype, generator=generator)
         # A positive bias: the leading singular vector of a projector is positive and smooth.
         x = x + 1 if not x.is_complex() else x
-        previous = 0.0
+        length = torch.linalg.vector_norm(x)
+        if length == 0:
+            return 0.0
+        x, before = x / length, torch.zeros_like(x)
+        diagonal, beside, previous = list[float](), list[float](), 0.0
         for _ in range(max_iterations):
-            length = float(torch.linalg.vector_norm(x))
-            if length == 0.0:
-                return 0.0
-            x = self._normal(x / length)
-            value = float(torch.linalg.vector_norm(x)) ** 0.5
-            if abs(value - previous) <= tolerance * 0.1 * value:
+            following = self._normal(x)
+            diagonal.append(float(torch.vdot(x.flatten(), following.flatten()).real))
+            tridiagonal = np.diag(diagonal) + np.diag(beside, -1)
+            value = max(0.0, float(np.linalg.eigvalsh(tridiagonal)[-1])) ** 0.5  # of the lower triangle
+            following = following - diagonal[-1] * x - (beside[-1] if beside else 0.0) * before
+            beside.append(float(torch.linalg.vector_norm(following)))
+            # What is left is rounding where the steps have seen all that the start consists of
+            if abs(value - previous) <= tolerance * 0.1 * value or beside[-1] <= 1e-6 * value**2:
                 return value
-            previous = value
+            x, before, previous = following / beside[-1], x, value
         return previous
 
     def __matmul__(self, other: LinearOperator) -> LinearOperator:

@@ -152,11 +152,11 @@ def test_other_shapes_ranks_and_dtypes_are_refused(op: LinearOperator, side: str
 
 
 def test_the_norm_bounds_every_image(op: LinearOperator):
-    """Power iteration approaches the largest singular value from below; 0.5 % is left to its stopping rule."""
+    """Lanczos values approach the largest singular value from below; 0.1 % is left to their stopping rule."""
     x = signed(op.domain, 5)
     for _ in range(3):
         x = op.adjoint(op(x / length(x)))
-    assert length(op(x / length(x))) <= 1.005 * op.norm()
+    assert length(op(x / length(x))) <= 1.001 * op.norm()
 
 
 # --- against dense matrices --------------------------------------------------------------------------------
@@ -165,7 +165,15 @@ def test_the_norm_bounds_every_image(op: LinearOperator):
 @pytest.mark.parametrize("name", list(EXAMPLES))
 def test_the_norm_is_the_largest_singular_value(name: str):
     op = EXAMPLES[name]()
-    assert op.norm() == pytest.approx(float(torch.linalg.matrix_norm(as_matrix(op), ord=2)), rel=5e-3)
+    assert op.norm() == pytest.approx(float(torch.linalg.matrix_norm(as_matrix(op), ord=2)), rel=1e-3)
+
+
+def test_the_norm_of_a_crowded_spectrum_takes_few_steps(monkeypatch: pytest.MonkeyPatch):
+    """Hundreds of singular values near the largest: power iteration would need a hundred steps."""
+    op = Diagonal(Space((4000,)), 1 - 0.1 * torch.linspace(0, 1, 4000) ** 0.5)
+    calls, normal = [], op._normal
+    monkeypatch.setattr(op, "_normal", lambda x: calls.append(0) or normal(x))
+    assert op.norm() == pytest.approx(1, rel=2e-3) and len(calls) < 25
 
 
 def test_the_norm_of_nothing_is_zero():
