@@ -66,8 +66,9 @@ class GuideMaker(Protocol):
     ``views`` is how much is measured: the number of views for CT, the acceleration for MRI, the percentage of missing
     traces. Registered with it are ``levels``, those of the validation; ``least``, the fewest neighbouring slices that
     it takes (8); ``windows``, true where slices are cut to the frame instead of reduced to it; ``multiple``, of which
-    the sides of a slice are made one by empty space around it; ``edition``, higher than before (1) where it makes other
-    pairs than before, so that stored ones are made again.
+    the sides of a slice are made one by empty space around it; ``granted``, the errors that ``refine`` grants a prior
+    in making guides, from and to (0.05 to 0.3 of the network's unit); ``edition``, higher than before (1) where it
+    makes other pairs than before, so that stored ones are made again.
     """
 
     def __call__(self, truth: Volume, rng: np.random.Generator, views: int | None = None) -> tuple[Problem, Volume]:
@@ -92,7 +93,7 @@ def guide_maker(modality: str) -> Entry[GuideMaker]:
 
 VIEWS = (4, 4, 5, 6, 7, 8, 8, 8, 10, 12, 14, 16, 16, 20, 24, 32)
 _AUTOMATIC = 0.5  # share of total-variation volumes that are what the engine makes
-_LEVELS, _TRUST, _WEIGHT = (1.0, 3.0), (0.05, 0.3), (0.3, 3.0)  # of `refine`, around what it is used with
+_LEVELS, _GRANTED, _WEIGHT = (1.0, 3.0), (0.05, 0.3), (0.3, 3.0)  # of `refine`, around what it is used with
 
 
 @guide_makers.register("ct", levels=(4, 8, 16, 32))
@@ -131,15 +132,20 @@ def _drawn(rng: np.random.Generator, ends: tuple[float, float]) -> float:
     return math.exp(rng.uniform(math.log(ends[0]), math.log(ends[1])))
 
 
+def _granted(maker: Entry[GuideMaker]) -> tuple[float, float]:
+    return maker.meta.get("granted", _GRANTED)  # type: ignore[return-value]
+
+
 def _refined(
-    problem: Problem, classical: Volume, prior: NetworkPrior, rounds: int, rng: np.random.Generator
-) -> list[Volume]:
+    problem: Problem, classical: Volume, prior: NetworkPrior, rounds: int, granted: tuple[float, float],
+    rng: np.random.Generator,
+) -> list[Volume]:  # fmt: skip
     """What ``refine`` makes of the classical volume with a prior, after each of its rounds."""
     from medrecon.samplers.settings import make_sampler, suited
 
     level = _drawn(rng, _LEVELS)
     said: dict[str, object] = {
-        "steps": rounds, "sigma_max": level, "sigma_min": level, "trust": _drawn(rng, _TRUST) / level,
+        "steps": rounds, "sigma_max": level, "sigma_min": level, "trust": _drawn(rng, granted) / level,
         "tv": _drawn(rng, _WEIGHT),
     }  # fmt: skip
     problem = replace(problem, prior=prior)
@@ -196,7 +202,8 @@ def make_pair(corpus: Corpus, settings: PairSettings, number: int) -> np.ndarray
     problem, classical = maker.value(physical, rng, views)
     guides = [classical]
     if settings.refined:
-        guides += _refined(problem, classical, _prior(settings.prior, settings.prior_sha256), settings.refined, rng)
+        prior = _prior(settings.prior, settings.prior_sha256)
+        guides += _refined(problem, classical, prior, settings.refined, _granted(maker), rng)
     inverse = [(g.to_quantity(intensity.quantity).array - np.float32(intensity.offset)) / scale for g in guides]
     if settings.mapped:
         known = problem.system().known
@@ -273,6 +280,8 @@ class PairFolder:
             del recipe["slices"]
         facts = guide_maker(settings.modality).meta
         recipe |= {name: facts[name] for name in ("multiple", "edition") if name in facts}
+        if settings.refined and "granted" in facts:
+            recipe["granted"] = facts["granted"]
         self._key = hashlib.sha256(json.dumps([_FORMAT, recipe, corpus.key]).encode()).hexdigest()
         folder.mkdir(parents=True, exist_ok=True)
         if self._described() != self._key:

@@ -54,18 +54,21 @@ def test_a_pair_depends_on_its_number_alone(corpus: Corpus) -> None:
     assert first.shape != second.shape or not np.array_equal(first, second)
 
 
+def untrained(path: Path) -> dict[str, str]:
+    """A guided prior for HU, as settings of pairs."""
+    network = EDMDenoiser(replace(SMALL, channels_in=4), 0.4)
+    save_prior(path, network, card(quantity="HU", scale=1000.0, offset=-1000.0, sigma_min=5.0, sigma_max=5000.0,
+                                   range=(-1000.0, 3000.0), orientation="LPS",
+                                   architecture=network.network.config.to_dict()))  # fmt: skip
+    return {"prior": str(path), "prior_sha256": read_card(str(path)).sha256}
+
+
 def test_a_prior_refines_the_classical_volume_as_the_method_does(corpus: Corpus, tmp_path: Path) -> None:
     """The untrained guided prior returns its guide (mixed with a little of the noisy slice, which is the guide too), so
     that a round is a data step from the classical volume: nearer to the data, and near to where it began."""
     recipe = PairSettings(enlarged=0.0, views=(12,), frame=48)
-    network = EDMDenoiser(replace(SMALL, channels_in=4), 0.4)
-    prior = tmp_path / "prior.safetensors"
-    save_prior(prior, network, card(quantity="HU", scale=1000.0, offset=-1000.0, sigma_min=5.0, sigma_max=5000.0,
-                                    range=(-1000.0, 3000.0), orientation="LPS",
-                                    architecture=network.network.config.to_dict()))  # fmt: skip
-    sha256 = read_card(str(prior)).sha256
     plain = make_pair(corpus, recipe, 0)
-    refining = replace(recipe, refined=2, prior=str(prior), prior_sha256=sha256)
+    refining = replace(recipe, refined=2, **untrained(tmp_path / "prior.safetensors"))
     refined = make_pair(corpus, refining, 0)
     assert refined.shape == (4, *plain.shape[1:])
     np.testing.assert_array_equal(refined[:2], plain)
@@ -185,6 +188,19 @@ def test_quiet_crops_show_the_guide_for_the_noisy_slice(corpus: Corpus, tmp_path
         assert float(batch.noise[~same].std()) == pytest.approx(1, abs=0.05) if (~same).any() else True
         quiet += same.tolist()
     assert np.mean(quiet) == pytest.approx(0.4, abs=0.11)  # 180 crops: three standard errors
+
+
+def test_what_a_modality_grants_the_prior_bounds_how_far_it_refines(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A prior that may hardly be wrong keeps its answer, which is the guide; one that may be wrong follows the data."""
+    recipe = PairSettings(enlarged=0.0, views=(12,), frame=48, refined=1, **untrained(tmp_path / "prior.safetensors"))
+    moved = []
+    for granted in ((1e-6, 2e-6), (0.2, 0.3)):
+        monkeypatch.setitem(guide_maker("ct").meta, "granted", granted)
+        _, plain, refined = make_pair(corpus, recipe, 0)
+        moved.append(np.abs(refined - plain).mean())
+    assert moved[0] < 0.05 * moved[1]
 
 
 def test_refined_guides_are_drawn_too(corpus: Corpus, tmp_path: Path) -> None:
