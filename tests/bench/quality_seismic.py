@@ -1,7 +1,7 @@
 """Missing traces of held-out surveys: every method on the same holes, one JSON line per case.
 
     python tests/bench/quality_seismic.py -o results.jsonl                     # linear, POCS, rank reduction, TV
-    python tests/bench/quality_seismic.py -o results.jsonl --methods refine pnp --prior PRIOR
+    python tests/bench/quality_seismic.py -o results.jsonl --methods refine --prior PRIOR   # on what auto finds without
     python tests/bench/quality_seismic.py --split model --methods refine:trust=0.1 -o tuning.jsonl --prior PRIOR
     python tests/bench/quality_seismic.py --split cubes --methods auto --prior seismic -o cubes.jsonl
 
@@ -89,18 +89,21 @@ def _cases(
     options: argparse.Namespace, name: str, truth: Traces, kind: str, share: float, seed: int,
     prior: NetworkPrior | None,
 ) -> None:  # fmt: skip
-    """All methods on the same holes."""
+    """All methods on the same holes; a diffusion asked by name starts from what `auto` finds without a prior."""
     given = truth.keeping(make_trace_mask(kind, truth.data.shape[:2], share, seed=seed))
-    problem, journal = problem_from_scan(given), Journal(options.output)
+    problem, journal, start = problem_from_scan(given), Journal(options.output), None
     for method in options.methods:
         needs = needs_prior(method, automatic=prior is not None)
         case = f"{options.split}/{name}/{kind}/{share:g}/{seed}/{method}" + (f"/{options.prior}" if needs else "")
         if case in journal:
             continue
         label, settings = parsed(method)
+        asked = needs and label != "auto"
+        if asked and start is None:
+            start = reconstruct(problem, "auto", seed=seed, judgement="none").volume
         began = time.perf_counter()
         solved = replace(problem, prior=prior) if needs else problem
-        result = reconstruct(solved, label, seed=seed, judgement="none", **settings)
+        result = reconstruct(solved, label, seed=seed, judgement="none", start=start if asked else None, **settings)
         seconds = time.perf_counter() - began
         filled = given.with_volume(result.volume).to_volume()
         record = {
