@@ -245,6 +245,11 @@ class System:
         empty = -1000.0 if card.quantity == "HU" else 0.0  # card.range[0] may be fat, or below air
         return (empty - card.offset) / card.scale
 
+    def within_reach(self, x: Tensor, reach: float) -> Tensor:
+        """``x`` without what lies far from all data, where the operator can tell (MRI); else as it is."""
+        counted = getattr(self.raw.op, "within_reach", None)
+        return x if counted is None else counted(x, reach, self.raw.used)
+
     def empty(self, x: Tensor) -> Tensor:
         """Where ``x`` is empty space, two pixels into it and farther: True there, ``(z, y, x)``."""
         if self.prior is not None and self.prior.card.signed:

@@ -36,6 +36,8 @@ class TV(Sampler):
     With ``discrepancy`` the weight is searched for instead, until the residual is that many times ``e`` (Morozov's
     principle; 1 is the textbook's choice). At few views that smooths too much: the best volume fits its data more
     closely than the truth does, because it has nearly as many degrees of freedom as there are data.
+
+    With ``reach`` (MRI) what it puts far from all measured frequencies counts less in the end; 0 keeps all of it.
     """
 
     weight: float = 0.0
@@ -45,6 +47,7 @@ class TV(Sampler):
     discrepancy: float = 0.0
     model_error: float = 0.01
     cg_iterations: int = 20
+    reach: float = 0.0
 
     def __post_init__(self) -> None:
         check_axes(self.axes)
@@ -97,8 +100,10 @@ class TV(Sampler):
             # rho follows the weight, so the scaled duals u = dual / rho shrink when it grows
             splits = SplitState(splits.splits, tuple(u * (weight / moved) for u in splits.duals))
             weight = moved
-        estimate = result.x
-        if system.lower is not None and state.step + 1 >= self.total_steps:
+        estimate, last = result.x, state.step + 1 >= self.total_steps
+        if last and self.reach > 0:
+            estimate = system.within_reach(estimate, self.reach)
+        if last and system.lower is not None:
             estimate = estimate.clamp_min(system.lower)
         tensors = splits.to_tensors() | {"weight": torch.tensor(weight, dtype=torch.float64)}
         return state.advance(estimate, tensors, discrepancy=discrepancy, weight=weight, change=result.changes[-1])

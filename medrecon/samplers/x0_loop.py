@@ -65,6 +65,7 @@ class X0Loop(Annealed):
     correlation_mm: float = 6.0  # of the fresh noise along z
     model_error: float = 0.01  # of the forward model, relative to the data, added to the noise
     renewals: int = 0  # how often a fitted volume becomes the guide, in place of the start; for ever it would run away
+    reach: float = 0.0  # MRI: samples from the measured frequencies at which half of the answer counts; 0: all of it
     mirrors: int = 1  # 2 or 4: the prior answers for as many mirror images of each slice, and the mean counts
 
     def __post_init__(self) -> None:
@@ -152,7 +153,8 @@ class X0Loop(Annealed):
 
     def _denoise(self, system: System, x: Tensor, sigma: float, state: State) -> Tensor:
         guide = state.tensors.get(_GUIDE)  # of the last renewal; before the first one the start
-        return denoise_in_turn(self._asked(system), x, sigma, self.directions, state.step, guide, self.mirrors)
+        clean = denoise_in_turn(self._asked(system), x, sigma, self.directions, state.step, guide, self.mirrors)
+        return system.within_reach(clean, self.reach) if self.reach > 0 else clean
 
     def _asked(self, system: System) -> System:
         """As the prior is to see it."""

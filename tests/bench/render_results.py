@@ -115,6 +115,21 @@ def masks(records: Records) -> str:
     return "\n".join(lines)
 
 
+def reach(records: Records) -> str:
+    """One row per case: factors by distance of total variation and `refine`, and the gains with several reaches."""
+    edges, reaches = records[0]["edges"], list(records[0]["gains"])
+    far = [f"to {high:g}" for high in edges[2:-1]] + [f"over {edges[-2]:g}"]
+    lines = ["", f"| case | {' | '.join(far)} | {' | '.join(f'gain, reach {r}' for r in reaches)} |"]
+    lines += ["|---|" + "---|" * (len(far) + len(reaches))]
+    for r in records:
+        pairs = zip(r["tv"][1:], r["refine"][1:], strict=True)  # the first are the samples themselves
+        cells = ["" if b is None else f"{a:.2f} / {b:.2f}" for a, b in pairs]
+        cells += [f"{r['gains'][key]:+.2f}" for key in reaches]
+        lines += [f"| {r['subject']}, {r['mask']} x{r['acceleration']:g}, {r['seed']} | {' | '.join(cells)} |"]
+    mean_gains = [f"{np.mean([r['gains'][key] for r in records]):+.2f}" for key in reaches]
+    return "\n".join([*lines, f"| mean | {' | ' * (len(far) - 1)} | {' | '.join(mean_gains)} |"])
+
+
 def brain(records: Records) -> str:
     """Measured brain: error of hidden samples."""
     lines = ["", "| method | error of hidden samples | weight |", "|---|---|---|"]
@@ -267,6 +282,7 @@ TABLES: dict[str, tuple[Callable[[Records], str], str]] = {
     "accepted": (beside_tv, "ct-validation.jsonl"),
     "mri": (masks, "mri-head.jsonl"),
     "mri-others": (masks, "mri-left-out.jsonl"),
+    "mri-reach": (reach, "mri-reach.jsonl"),
     "mri-brain": (brain, "mri-brain.jsonl"),
     "mri-phantom": (phantom, "mri-phantom.jsonl"),
     "methods": (by_budget, "methods.jsonl"),
