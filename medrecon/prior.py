@@ -43,6 +43,12 @@ EMPTY = 0.08
 ANY = "any"
 """Orientation of a prior that knows slices of every plane, either way round."""
 
+EVERY_WAY = "+directions"
+"""Ends the name of a method whose settings are for volumes of which slices of all directions can be taken."""
+
+OBLONG = 1.6
+"""Pixels that are longer than this many times their width are none to learn a slice of a body from, or to ask for."""
+
 
 @dataclass(frozen=True)
 class PriorCard:
@@ -67,7 +73,9 @@ class PriorCard:
     where soft tissue lies in CT, whatever bone and lung there is. Empty where each volume has a scale of its own.
 
     ``settings`` holds, by method, what suits this prior better than the method's own defaults: how many rounds of
-    ``refine`` a prior profits from, for instance, depends on the guides that it was trained with.
+    ``refine`` a prior profits from, for instance, depends on the guides that it was trained with. Those under a name
+    that ends in ``+directions`` come on top for volumes of which slices of all directions can be taken (priors of any
+    orientation, 32 voxels along each axis, none more than 1.6 times as long as another).
     """
 
     name: str

@@ -17,7 +17,7 @@ from medrecon.errors import InputError, NonFinite, UsageError
 from medrecon.noise import KeyedNoise
 from medrecon.physics.linop import Composition, Diagonal, LinearOperator
 from medrecon.physics.noise import NoiseModel
-from medrecon.prior import ANY, NetworkPrior, Prior
+from medrecon.prior import ANY, OBLONG, NetworkPrior, Prior
 from medrecon.regularisers import Bounds, Regulariser, TotalVariation, regularisers
 
 _BACKGROUND_FRACTION = 0.08  # of the prior's unit: what lies nearer to the background counts as empty
@@ -290,10 +290,11 @@ class System:
     def across(self, axis: int) -> System:
         """The same with ``axis`` and z exchanged, so that the prior sees slices of another direction.
 
-        For :meth:`denoise` of volumes that were exchanged alike. Raises UsageError unless voxels are cubes.
+        For :meth:`denoise` of volumes that were exchanged alike. Raises UsageError unless voxels are cubes, nearly so
+        for a prior that was trained on slices of any orientation.
         """
-        spacing = self.geometry.spacing
-        if max(spacing) > 1.01 * min(spacing):
+        spacing, card = self.geometry.spacing, None if self.prior is None else self.prior.card
+        if max(spacing) > (OBLONG if card is not None and card.orientation == ANY else 1.01) * min(spacing):
             raise UsageError(
                 "slices of other directions need voxels of equal sides",
                 found=" x ".join(f"{size:.3g}" for size in spacing) + " mm",

@@ -115,7 +115,13 @@ def priors_search(
 def priors_suit(
     prior: Prior,
     output: Output,
-    method: Annotated[str, typer.Option("--method", help="The method that the settings are for.")],
+    method: Annotated[
+        str,
+        typer.Option(
+            "--method",
+            help="The method that the settings are for; NAME+directions: on top where slices of any direction fit.",
+        ),
+    ],
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="A setting of the method; may be repeated. [its own defaults]"),
@@ -125,11 +131,11 @@ def priors_suit(
 ) -> None:
     """Write down which settings of a method suit a prior: `recon` takes them where it is told no others."""
     from medrecon.cli.card_text import in_words
-    from medrecon.prior import copy_prior, read_card
+    from medrecon.prior import EVERY_WAY, copy_prior, read_card
     from medrecon.samplers.settings import make_sampler
 
     said = options.settings_of(settings)
-    make_sampler(method, said)  # raises for what is no method or none of its settings
+    make_sampler(method.removesuffix(EVERY_WAY), said)  # raises for what is no method or none of its settings
     card = read_card(prior)
     kept = {other: theirs for other, theirs in card.settings.items() if other != method}
     known = kept | ({method: said} if said else {})

@@ -8,10 +8,12 @@ from math import inf
 from numbers import Integral, Real
 
 from medrecon.errors import UsageError
-from medrecon.prior import Prior
+from medrecon.prior import ANY, EVERY_WAY, OBLONG, Prior
 from medrecon.problem import Problem
 from medrecon.registry import unknown_name
 from medrecon.samplers.base import Sampler, samplers
+
+_NARROWEST = 32  # pixels of a slice that shows a prior enough
 
 
 def make_sampler(method: str, settings: dict[str, object]) -> Sampler:
@@ -56,7 +58,17 @@ def suited(method: str, settings: dict[str, object], problem: Problem) -> dict[s
     """The settings over those that suit the prior, and those that suit the operator, better than the defaults."""
     operators: dict[str, dict[str, object]] = getattr(problem.op, "method_settings", {})
     priors = problem.prior.card.settings if problem.prior is not None else {}
-    return operators.get(method, {}) | priors.get(method, {}) | settings
+    found = operators.get(method, {}) | priors.get(method, {})
+    if _every_way(problem):
+        found |= priors.get(method + EVERY_WAY, {})
+    return found | settings
+
+
+def _every_way(problem: Problem) -> bool:
+    """Whether slices of all three directions are what the prior knows: wide enough, and not stretched."""
+    shape, spacing = problem.geometry.shape, problem.geometry.spacing
+    known = problem.prior is not None and problem.prior.card.orientation == ANY
+    return known and min(shape) >= _NARROWEST and max(spacing) <= OBLONG * min(spacing)
 
 
 def _like(value: object, default: object) -> object:

@@ -20,6 +20,7 @@ from scipy import ndimage
 from medrecon.data import Traces, Volume, read
 from medrecon.data.atomic import atomic_write
 from medrecon.errors import InputError
+from medrecon.prior import OBLONG
 from medrecon.training.files import find_volumes, hashes, stamp, write_text
 from medrecon.training.settings import Intensity
 
@@ -28,9 +29,6 @@ STEP = 1e-3
 
 OBJECT = 0.08
 """Network units from empty space beyond which a pixel belongs to the object, as for `medrecon.problem.System`."""
-
-OBLONG = 1.6
-"""Slices of a body whose pixels are longer than this many times their width are no slices to learn from."""
 
 DIRECTIONS = {
     "axial": (0, 1, 2), "coronal": (1, 0, 2), "sagittal": (2, 0, 1), "inline": (0, 1, 2), "crossline": (2, 1, 0)

@@ -62,6 +62,9 @@ def test_settings_that_suit_a_prior_are_stored_and_used(run: Run, tiny_prior: Pa
     assert run(*wanted, "-o", "b.nii.gz", "--set", "trust=0.6").code == 0
     used = [json.loads(Path(f"{name}.json").read_text())["settings"] for name in "ab"]
     assert [(s["steps"], s["trust"]) for s in used] == [(2, 0.3), (2, 0.6)]
+    more = ("priors", "suit", "new.safetensors", "-o", "more.safetensors", "--method", "pnp+directions")
+    assert run(*more, "--set", "directions=[0,1,2]").code == 0
+    assert list(read_card("more.safetensors").settings) == ["pnp", "pnp+directions"]
     forget = run("priors", "suit", "new.safetensors", "-o", "new.safetensors", "--overwrite", "--method", "pnp")
     assert forget.code == 0 and read_card("new.safetensors").settings == {}
 

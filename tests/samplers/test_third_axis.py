@@ -24,7 +24,7 @@ from medrecon.prior import GaussianPrior
 from medrecon.problem import Problem, System
 from medrecon.regularisers import regularisers
 from medrecon.samplers import State
-from medrecon.samplers.settings import make_sampler
+from medrecon.samplers.settings import make_sampler, sampler_for
 from medrecon.scans import problem_from_scan
 from medrecon.solvers import admm
 
@@ -98,6 +98,30 @@ def test_directions_take_turns_and_need_cubes():
         list(states(make_sampler("diffpir", {"directions": (0, 1)}), system(), NOISE))
     with pytest.raises(UsageError, match="takes slices along z"):
         make_sampler("dps", {"directions": (0, 1)})
+
+
+@pytest.mark.parametrize(("orientation", "shape", "longest", "turns"), [
+    ("any", (32, 33, 34), 1.0, True), ("any", (32, 33, 34), 1.6, True), ("any", (32, 33, 34), 1.7, False),
+    ("any", (31, 40, 40), 1.0, False), ("LPS", (32, 33, 34), 1.0, False),
+])  # fmt: skip
+def test_what_suits_a_prior_in_every_direction_holds_where_it_can_take_them(
+    orientation: str, shape: tuple[int, int, int], longest: float, turns: bool
+):
+    """A prior of any orientation, slices that are wide enough and not stretched; what is said stays."""
+    prior = FunctionPrior(lambda x, sigma: 0.9 * x)
+    several = {"directions": [0, 1, 2], "steps": 3}
+    prior.card = replace(
+        prior.card, orientation=orientation, settings={"pnp": {"steps": 2, "trust": 0.2}, "pnp+directions": several}
+    )
+    made = projection_problem(shape, prior=prior, spacing=(longest, 1.0, 1.0))
+    found = sampler_for(made, "pnp", {})
+    assert (found.directions, found.steps, found.trust) == (((0, 1, 2), 3, 0.2) if turns else ((0,), 2, 0.2))
+    assert sampler_for(made, "pnp", {"directions": (0,)}).directions == (0,)
+    if turns:
+        assert made.system().across(1).geometry.shape == (shape[1], shape[0], shape[2])
+    elif longest > 1.6:
+        with pytest.raises(UsageError, match="voxels of equal sides"):
+            made.system().across(1)
 
 
 def test_directions_remove_what_one_direction_leaves():
