@@ -352,7 +352,7 @@ class RealVolume(LinearOperator):
 
         What `refine` says far from all samples counts less (docs/decisions/019).
         """
-        fewer = {"cg_iterations": 8}
+        fewer: dict[str, object] = {"cg_iterations": 8}
         return {"tv": fewer, "tv-slice": fewer, "refine": {"cg_iterations": 4, "reach": _REACH}}
 
     def within_reach(self, x: Tensor, reach: float, used: Tensor | None = None) -> Tensor:
