@@ -25,7 +25,7 @@ from medrecon.physics.mri.fourier import (
 )
 from medrecon.physics.mri.reach import shares
 
-_REACH = 12.0  # samples; from 8 to 16 within 0.1 dB on validation heads
+_REACH = 12.0  # samples; from 8 to 16 within 0.2 dB on validation heads
 _CHUNK_BYTES = 4 << 20  # of coil images at a time: they stay in the cache between the passes
 
 
