@@ -37,10 +37,7 @@ def _facts(card: PriorCard) -> list[tuple[str, str]]:
         ("noise levels", f"{card.sigma_min:g} to {card.sigma_max:g}{unit}"),
         ("guide", f"{guides} slices of a classical volume{maps}; works without" if guides > 0 else "none"),
         ("fast solvers", _measured(card)),
-        (
-            "settings",
-            "; ".join(f"{method}: {in_words(said)}" for method, said in card.settings.items()) or "the defaults",
-        ),
+        *_settings(card),
         ("network", _network(card.architecture)),
         ("intervals", ", ".join(f"{c.method} with {c.samples}, {c.volumes} volumes" for c in card.calibration)),
         *_training(card.training),
@@ -48,6 +45,12 @@ def _facts(card: PriorCard) -> list[tuple[str, str]]:
         ("SHA-256", card.sha256),
     ]
     return [(name, value or "not said") for name, value in rows]
+
+
+def _settings(card: PriorCard) -> list[tuple[str, str]]:
+    """One row for each method whose settings suit the prior."""
+    lines = [f"{method}: {in_words(said)}" for method, said in card.settings.items()] or ["the defaults"]
+    return [("settings" if number == 0 else "", line) for number, line in enumerate(lines)]
 
 
 def _measured(card: PriorCard) -> str:
