@@ -93,8 +93,8 @@ class LinearOperator(ABC):
     def norm(self, *, tolerance: float = 1e-3, max_iterations: int = 100) -> float:
         """Largest singular value, by Lanczos iterations on the Gram operator from a fixed start; cached.
 
-        Of a projector they reach in a dozen steps what power iteration reaches in sixty. No vectors but the last two
-        are kept: what orthogonality is lost makes copies of the largest value, and no other one (Paige 1971).
+        Crowded spectra, as those of projectors, take them few steps, and power iteration many. No vectors but the last
+        two are kept: what orthogonality is lost makes copies of the largest value, and no other one (Paige 1971).
         """
         if not hasattr(self, "_norm"):
             self._norm = self._lanczos(tolerance, max_iterations)

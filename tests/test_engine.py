@@ -18,7 +18,7 @@ from medrecon.data.volume import WATER, Geometry, Volume
 from medrecon.errors import InputError, Stopped, UsageError
 from medrecon.prior import GaussianPrior
 from medrecon.samplers import samplers
-from medrecon.samplers.settings import make_sampler, within_reach
+from medrecon.samplers.settings import in_trained_range, make_sampler
 
 # --- wrong names and settings, before any work --------------------------------------------------------------
 
@@ -132,13 +132,13 @@ def test_a_diffusion_method_without_a_prior_says_so():
 def test_a_method_keeps_to_the_levels_of_the_prior(method: str, low: float, high: float):
     """Its own first and last level move into the trained range; those that were said do not."""
     prior = FunctionPrior(lambda x, sigma: x, sigma_min=10 * low, sigma_max=10 * high, scale=10.0)
-    sampler = make_sampler(method, within_reach(method, {}, prior))
+    sampler = make_sampler(method, in_trained_range(method, {}, prior))
     plain = make_sampler(method, {})
     assert sampler.sigma_min == pytest.approx(min(max(plain.sigma_min, low), high))
     assert sampler.sigma_max == pytest.approx(min(max(plain.sigma_max, low), high) if plain.sigma_max else 0)
     said = {"sigma_min": 0.01}
-    assert make_sampler(method, within_reach(method, said, prior)).sigma_min == 0.01
-    assert within_reach(method, said, None) == said
+    assert make_sampler(method, in_trained_range(method, said, prior)).sigma_min == 0.01
+    assert in_trained_range(method, said, None) == said
 
 
 def test_a_level_that_was_said_and_is_not_known_is_an_error():

@@ -37,11 +37,11 @@ def make_sampler(method: str, settings: dict[str, object]) -> Sampler:
 
 def sampler_for(problem: Problem, method: str, settings: dict[str, object]) -> Sampler:
     """The same, with what suits the problem's operator and its prior where the settings do not say."""
-    sampler = make_sampler(method, within_reach(method, suited(method, settings, problem), problem.prior))
+    sampler = make_sampler(method, in_trained_range(method, suited(method, settings, problem), problem.prior))
     return sampler if problem.prior is None else sampler.for_prior(problem.prior.card)
 
 
-def within_reach(method: str, settings: dict[str, object], prior: Prior | None) -> dict[str, object]:
+def in_trained_range(method: str, settings: dict[str, object], prior: Prior | None) -> dict[str, object]:
     """The settings, with the method's own first and last noise level moved into the range the prior was trained on.
 
     Levels that were said stay as they are: those that the prior does not know are an error of the run.

@@ -12,9 +12,9 @@ from medrecon.samplers import samplers
 
 
 def parsed(method: str) -> tuple[str, dict[str, object]]:
-    """``NAME:key=value,key=value`` as name and settings."""
+    """``NAME:key=value,key=value`` as name and settings; a value may be a list, ``[0,1]``."""
     name, _, text = method.partition(":")
-    return name, {key: yaml.safe_load(value) for key, value in (pair.split("=") for pair in text.split(",") if pair)}
+    return name, yaml.safe_load("{" + text.replace("=", ": ") + "}")
 
 
 def needs_prior(method: str, *, automatic: bool = True) -> bool:
