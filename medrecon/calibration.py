@@ -252,6 +252,11 @@ def in_words(figures: Mapping[str, object], quantity: str) -> str:
     """The intervals of a result, as they stand in its assessment, in one sentence."""
     if not figures.get("calibrated"):
         return f"not calibrated: {figures.get('reason')}"
+    if figures.get("of") == "hidden traces":
+        return (
+            f"{figures['level']:.0%} of the missing samples within +- {figures['mean_half_width']:.3g} in the mean, by "
+            f"what was missed of {figures['traces']} hidden traces"
+        )
     shares = figures["coverage"]
     assert isinstance(shares, Mapping)
     unit = "" if quantity == "a.u." else f" {quantity}"

@@ -187,12 +187,14 @@ def reconstruct(
     if selection is not None:
         assessment["selection"] = selection.to_record()
     layers: dict[str, Volume] = {}
+    learnt = {} if selection is None else selection.interval
     if judgement != "none" and not run.stopped:
         errors = {} if selection is None else selection.held_out_errors()
         stability = None
         if judgement == "full":
             again = _Again(problem, method, seed, callback, settings)
-            errors = errors or again.held_out_errors(needs_prior=sampler.needs_prior)
+            if not errors:
+                errors, learnt = again.held_out_errors(needs_prior=sampler.needs_prior)
             stability = again.change_under_noise(system, mean)
         found = assess(
             system,
@@ -227,7 +229,7 @@ def reconstruct(
         spread=spread,
         layers=layers,
     )
-    return result if judgement == "none" else with_intervals(result, system)
+    return result if judgement == "none" else with_intervals(result, system, learnt)
 
 
 @dataclass(frozen=True, eq=False)
@@ -255,11 +257,14 @@ class _Again:
             raise Stopped("stopped while the result was judged", hint="Choose --trust basic to leave that out.")
         return torch.from_numpy(result.volume.array)
 
-    def held_out_errors(self, *, needs_prior: bool) -> dict[str, float]:
-        """Prediction errors of held-out data, of the method and of a classical one; {} with too few groups."""
+    def held_out_errors(self, *, needs_prior: bool) -> tuple[dict[str, float], dict[str, object]]:
+        """Prediction errors of held-out data, of the method and of a classical one, and what they teach of intervals.
+
+        Both are empty with too few groups.
+        """
         axis = getattr(self.problem.op, "holdout_axis", 0)
         if self.problem.y.shape[axis] < 3:
-            return {}
+            return {}, {}
         held = held_out(self.problem)
         tested = held.tested(self.problem)
         reduced = replace(tested, used=held.used)
@@ -267,11 +272,9 @@ class _Again:
         classical = classical_methods(self.problem)[0]
         if needs_prior or self.method != classical:
             candidates.append(("classical", classical, {}))
-        errors = {
-            name: held.error(tested, self.run(reduced, method, "held-out test", settings))
-            for name, method, settings in candidates
-        }
-        return errors | {"signal": held.signal(tested)}
+        volumes = {name: self.run(reduced, method, "held-out test", settings) for name, method, settings in candidates}
+        errors = {name: held.error(tested, volume) for name, volume in volumes.items()}
+        return errors | {"signal": held.signal(tested)}, held.interval(tested, volumes["result"])
 
     def change_under_noise(self, system: System, mean: Tensor) -> float | None:
         """Root-mean-square change of the volume, internal units, when its own data are measured with other noise."""

@@ -19,6 +19,7 @@ from medrecon.calibration import LEVEL, Calibration, Case, fitting
 from medrecon.data.volume import Volume, affine_between
 from medrecon.errors import UsageError
 from medrecon.problem import System
+from medrecon.trace_intervals import half_width
 
 if TYPE_CHECKING:
     from medrecon.engine import Result
@@ -27,11 +28,14 @@ _STRANGE = ("prior", "range", "units")  # reasons of a verdict: the object is no
 _WEIGHTS = ("tv", "lam")  # settings that hold the weight of a model prior
 
 
-def with_intervals(result: Result, system: System) -> Result:
+def with_intervals(result: Result, system: System, learnt: Mapping[str, object] | None = None) -> Result:
     """The result with what is known of its intervals, and with the map of their half-widths where it is calibrated.
 
-    ``system`` is the one that it was reconstructed from. Results without a prior stay as they are.
+    ``system`` is the one that it was reconstructed from, ``learnt`` what hidden traces taught, if any were hidden: that
+    holds with or without a prior. Other results without a prior stay as they are.
     """
+    if learnt and result.status == "done":
+        return _from_hidden_traces(result, system, learnt)
     if system.prior is None or result.baseline is None or result.provenance.get("prior") is None:
         return result
     calibration, reason = None, _excluded(result)
@@ -58,6 +62,21 @@ def with_intervals(result: Result, system: System) -> Result:
         "confidence": calibration.confidence,
     }
     layer = Volume((width * unit).numpy(), system.geometry, result.volume.quantity, {"map": "half-width"})
+    return _told(replace(result, layers=result.layers | {"half-width": layer}), figures)
+
+
+def _from_hidden_traces(result: Result, system: System, learnt: Mapping[str, object]) -> Result:
+    """The result with the intervals that hidden traces of the same survey teach."""
+    width = half_width(system.raw, torch.from_numpy(result.volume.array), learnt)
+    missing = system.raw.op.known.expand_as(width) == 0  # type: ignore[attr-defined]
+    figures = {
+        "calibrated": True,
+        "level": LEVEL,
+        "mean_half_width": float(width[missing].mean()) if bool(missing.any()) else 0.0,
+        "of": "hidden traces",
+        **learnt,
+    }
+    layer = Volume(width.numpy(), system.geometry, result.volume.quantity, {"map": "half-width"})
     return _told(replace(result, layers=result.layers | {"half-width": layer}), figures)
 
 

@@ -11,9 +11,11 @@ import numpy as np
 
 from medrecon import figures, seismic_figures
 from medrecon import report_sections as parts
+from medrecon.calibration import in_words
 from medrecon.data.survey import Survey
 from medrecon.data.trace_grid import Axis
 from medrecon.data.traces import REASONS
+from medrecon.data.volume import Volume
 from medrecon.selection import decibels
 from medrecon.trace_metrics import fk_amplitude
 
@@ -81,6 +83,7 @@ def seismic_sections(data: ReportData, survey: Survey) -> list[str]:
         _sections(shown),
         _wiggles(shown),
         _spectra(shown),
+        _interval(data, shown),
         _spread(data, shown),
         parts.residuals(data) if any("sigma" in entry for entry in data.history) else "",
         _file(survey),
@@ -311,23 +314,52 @@ def _spectra(shown: _Shown) -> str:
 def _spread(data: ReportData, shown: _Shown) -> str:
     if data.spread is None:
         return ""
-    survey, spread = shown.survey, data.spread.as_orientation("LPS").array
-    missing = ~survey.live
-    each = np.sqrt(np.square(spread, dtype=np.float64).mean(axis=1))
-    high = parts.nice(float(np.percentile(spread.transpose(0, 2, 1)[missing], 99))) if missing.any() else 1.0
-    picture = seismic_figures.trace_map_png(np.where(missing, each, np.nan), survey, high)
-    cells = [_panel("filled traces", picture, "Spread of each trace")]
     text = f"Standard deviation over {data.samples} samples; live traces are sand-coloured."
-    if data.truth is not None and missing.any():
-        error = np.abs(shown.volumes["result"] - shown.volumes["truth"]).transpose(0, 2, 1)[missing]
-        covered = float(np.mean(error <= 2 * spread.transpose(0, 2, 1)[missing]))
-        text += f" The error is within twice the spread in {covered:.0%} of the missing samples (95 % if calibrated)."
+    held = _held(data, shown, 2 * data.spread.as_orientation("LPS").array)
+    if held is not None:
+        text += f" The error is within twice the spread in {held:.0%} of the missing samples (95 % if calibrated)."
     else:
         text += " It shows where samples differ, not where they err together."
+    return _by_trace("Spread", text, data.spread, shown, "spread")
+
+
+def _interval(data: ReportData, shown: _Shown) -> str:
+    """How far filled samples may be off, where hidden traces told."""
+    told = data.assessment.get("intervals")
+    if "half-width" not in data.layers or not isinstance(told, Mapping):
+        return ""
+    layer = data.layers["half-width"]
+    text = (
+        f"{in_words(told, layer.quantity)}. Half-widths of the intervals, root mean square of each trace; live traces "
+        "are sand-coloured. On average over the missing traces they hold as far as those are like the hidden ones."
+    )
+    held = _held(data, shown, layer.as_orientation("LPS").array)
+    if held is not None:
+        text += f" Here {held:.0%} of the missing samples are."
+    return _by_trace("How far filled samples may be off", text, layer, shown, "half-width")
+
+
+def _held(data: ReportData, shown: _Shown, width: np.ndarray) -> float | None:
+    """Share of the missing samples whose error is within ``width``, where the truth is known."""
+    missing = ~shown.survey.live
+    if data.truth is None or not missing.any():
+        return None
+    error = np.abs(shown.volumes["result"] - shown.volumes["truth"]).transpose(0, 2, 1)[missing]
+    return float(np.mean(error <= width.transpose(0, 2, 1)[missing]))
+
+
+def _by_trace(title: str, text: str, volume: Volume, shown: _Shown, name: str) -> str:
+    """A section with a map of the root mean square of each missing trace."""
+    survey, values = shown.survey, volume.as_orientation("LPS").array
+    missing = ~survey.live
+    each = np.sqrt(np.square(values, dtype=np.float64).mean(axis=1))
+    high = parts.nice(float(np.percentile(values.transpose(0, 2, 1)[missing], 99))) if missing.any() else 1.0
+    picture = seismic_figures.trace_map_png(np.where(missing, each, np.nan), survey, high)
+    cell = _panel("filled traces", picture, f"{name.capitalize()} of each trace")
     long = min(survey.state.shape) == 1
     return (
-        f'<h2>Spread</h2><p class="note">{escape(text)}</p>{_scale("map", "0", f"{high:g}", "spread")}'
-        f'<div class="{"lines" if long else "panels"}">{"".join(cells)}</div>'
+        f'<h2>{escape(title)}</h2><p class="note">{escape(text)}</p>{_scale("map", "0", f"{high:g}", name)}'
+        f'<div class="{"lines" if long else "panels"}">{cell}</div>'
     )
 
 

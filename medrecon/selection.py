@@ -15,6 +15,7 @@ from medrecon.data.volume import Geometry
 from medrecon.physics.linop import LinearOperator
 from medrecon.prior import NetworkPrior, Prior
 from medrecon.problem import Problem
+from medrecon.trace_intervals import learnt_interval
 
 CLASSICAL, DIFFUSION, GUIDED, MIXTURE = "tv", "pnp", "refine", "mixture"
 _SHARE = 8  # one group of data in this many is held out
@@ -33,7 +34,8 @@ class Selection:
     ``classical`` is the classical method that predicted best: what a diffusion starts from, and is compared with;
     ``mixture`` holds the shares of the methods that it consists of, where it is the mean of several. ``signal`` is the
     root mean square of what was to be predicted, in the unit of the errors. ``hidden`` says what that was, where it was
-    of several kinds: name, share of what is missing, count, and the errors of each kind alone.
+    of several kinds: name, share of what is missing, count, and the errors of each kind alone. ``interval`` is what the
+    errors of traces teach of how far the result may be off (`medrecon.trace_intervals`).
     """
 
     method: str
@@ -43,6 +45,7 @@ class Selection:
     signal: float | None = None
     hidden: list[dict[str, object]] = field(default_factory=list)
     mixture: dict[str, float] = field(default_factory=dict)
+    interval: dict[str, object] = field(default_factory=dict)
 
     def settings(self, method: str) -> dict[str, object]:
         """What the test found for this method: the shares of a mixture."""
@@ -58,7 +61,9 @@ class Selection:
         hidden = [part | {"errors": _single(part["errors"])} for part in self.hidden]  # type: ignore[arg-type]
         best = min(errors, key=lambda name: errors[name])
         reason = _signal_to_noise(hidden, self.signal or 0.0, errors)
-        return replace(self, method=best, classical=best, reason=reason, errors=errors, hidden=hidden, mixture={})
+        return replace(
+            self, method=best, classical=best, reason=reason, errors=errors, hidden=hidden, mixture={}, interval={}
+        )
 
     def held_out_errors(self) -> dict[str, float]:
         """Errors of the method chosen and of the classical one, and the signal; {} where nothing was tested."""
@@ -159,6 +164,12 @@ class HeldOut:
         relative = [part.share * f / s**2 for part, f, s in zip(self.parts, found, signals, strict=True)]
         return self.signal(problem) ** 2 * np.sum(relative, axis=0)
 
+    def interval(self, problem: Problem, volume: Tensor) -> dict[str, object]:
+        """What these errors teach of how far a volume may be off; {} where data are not themselves what is wanted."""
+        if getattr(problem.op, "known", None) is None:
+            return {}
+        return learnt_interval(problem, volume, [part.mask for part in self.parts])
+
 
 def diffusion_method(prior: Prior) -> str:
     """The diffusion method that ``auto`` considers: its settings are those of all presets of the one loop."""
@@ -239,7 +250,8 @@ def select(
     if classical != (CLASSICAL,):
         signal, hidden = held.signal(tested), [_of_part(tested, part, volumes) for part in held.parts]
         reason = _signal_to_noise(hidden, signal, errors)
-        return Selection(method, reason, errors, best, signal, hidden, mixture if best == MIXTURE else {})
+        interval = held.interval(tested, volumes[method])
+        return Selection(method, reason, errors, best, signal, hidden, mixture if best == MIXTURE else {}, interval)
     words = "better" if method != best else "hardly better" if errors[diffusion] <= errors[best] else "worse"
     reason = (
         f"on held-out data the prior predicts {words} than total variation "

@@ -1,0 +1,66 @@
+"""How far filled traces may be off, learnt on live traces of the same survey that were hidden and predicted.
+
+``method="auto"`` hides live traces as the holes look. What its method misses there by, relative to the local loudness
+of what it predicted, says how wide intervals have to be (split conformal prediction with normalised scores, see
+`medrecon.calibration`): no truth and no other survey is needed. It holds on average over the missing traces, as far as
+those that were hidden are like them; samples of one trace, and traces of one hole, err together, so that few hidden
+traces tell little.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medrecon.calibration import LEVEL, LEVELS, Case, learn
+
+if TYPE_CHECKING:
+    from medrecon.problem import Problem
+
+_MOST = 500_000  # samples of a part to learn on: more change nothing
+_WINDOW = (9, 5)  # samples and traces of which the loudness is taken
+
+
+def learnt_interval(problem: Problem, volume: Tensor, parts: Sequence[Tensor]) -> dict[str, object]:
+    """Floor and factors of intervals from what ``volume`` predicts of hidden traces.
+
+    ``problem`` holds the hidden data, and so does its loudness, in units of which the floor is; each of ``parts`` is 1
+    where data were hidden, for one kind of hole. The kind that is predicted worst decides.
+    """
+    loudness, unit = local_loudness(volume), loudness_of(problem)
+    cases, count = [], 0
+    for number, part in enumerate(parts):
+        there = part.expand_as(problem.y) > 0
+        step = max(1, int(there.sum()) // _MOST)
+        errors = (problem.op(volume) - problem.y)[there][::step].abs()
+        cases.append(Case(str(number), (errors / unit).numpy(), (loudness[there][::step] / unit).numpy()))
+        count += int((part > 0).sum())
+    fit = learn(cases)
+    factors = {f"{level:g}": factor for level, factor in zip(LEVELS, fit.factors, strict=True)}
+    return {"floor": fit.floor, "factors": factors, "traces": count}
+
+
+def half_width(problem: Problem, volume: Tensor, learnt: Mapping[str, object]) -> Tensor:
+    """Of intervals for nine in ten samples, in the unit of ``volume``: zero at live traces."""
+    factors = learnt["factors"]
+    assert isinstance(factors, Mapping)
+    width = factors[f"{LEVEL:g}"] * (local_loudness(volume) + float(str(learnt["floor"])) * loudness_of(problem))
+    return torch.as_tensor(width * (1 - problem.op.known))  # type: ignore[attr-defined]
+
+
+def loudness_of(problem: Problem) -> float:
+    """Root mean square of the live samples."""
+    known = problem.op.known.expand_as(problem.y)  # type: ignore[attr-defined]
+    live = float(known.sum())
+    return max(float(problem.y.double().square().sum() / max(live, 1.0)) ** 0.5, float(np.finfo(np.float32).tiny))
+
+
+def local_loudness(volume: Tensor) -> Tensor:
+    """Root mean square of a section ``(row, time, column)`` around each of its samples."""
+    padding = (_WINDOW[0] // 2, _WINDOW[1] // 2)
+    mean = torch.nn.functional.avg_pool2d(volume.square()[:, None], _WINDOW, 1, padding, count_include_pad=False)
+    return mean[:, 0].sqrt()

@@ -1,0 +1,93 @@
+"""Intervals of filled traces, learnt on hidden ones: they hold where errors are alike; live traces have none."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from helpers.traces import dipping, traces
+from medrecon import reconstruct
+from medrecon.calibration import in_words
+from medrecon.data.traces import Traces
+from medrecon.physics.seismic import TraceMask, make_trace_mask
+from medrecon.problem import Problem
+from medrecon.scans import problem_from_scan
+from medrecon.selection import Selection
+from medrecon.trace_intervals import half_width, learnt_interval, local_loudness, loudness_of
+
+SHAPE = (24, 32, 40)
+
+
+def survey(kind: str = "random", share: float = 0.4, noise: float = 200.0) -> tuple[Traces, np.ndarray]:
+    """With noise that no method predicts, and its truth ``(row, time, column)``."""
+    rows, samples, columns = SHAPE
+    live = make_trace_mask(kind, (rows, columns), share, seed=0)
+    given = traces(live, rows=rows, columns=columns, samples=samples)
+    data = dipping(rows, columns, samples) + noise * np.random.default_rng(1).standard_normal((rows, columns, samples))
+    return replace(given, data=np.where(live[..., None], data, 0).astype(np.float32)), data.transpose(0, 2, 1)
+
+
+def made(live: np.ndarray, values: torch.Tensor) -> Problem:
+    op = TraceMask(values.shape, torch.from_numpy(live))
+    return replace(problem_from_scan(survey()[0]), op=op, y=op(values))
+
+
+@pytest.mark.parametrize("kind", ["random", "lines"])
+def test_nine_in_ten_missing_samples_lie_within(kind: str):
+    given, truth = survey(kind)
+    result = reconstruct(problem_from_scan(given), "auto")
+    width, missing = result.layers["half-width"].array, np.broadcast_to(~given.live[:, None], SHAPE)
+    inside = np.abs(result.volume.array - truth) <= width
+    assert 0.86 < inside[missing].mean() < 0.94
+    assert not width[~missing].any() and width[missing].all()
+    told = result.assessment["intervals"]
+    assert told["calibrated"] and told["level"] == 0.9 and told["traces"] >= 40
+    assert told["mean_half_width"] == pytest.approx(width[missing].mean(), rel=1e-4)
+    assert f"{told['traces']} hidden traces" in in_words(told, "amplitude")
+    # Of the noise alone: 1.645 standard deviations of the difference of data and an estimate
+    assert 1.645 * 200 < told["mean_half_width"] < 2 * 1.645 * 200
+
+
+def test_it_holds_whatever_the_unit_of_the_data():
+    given, _ = survey(share=0.5)
+    other = replace(given, data=1e-3 * given.data)
+    widths = [reconstruct(problem_from_scan(each), "auto").layers["half-width"].array for each in (given, other)]
+    np.testing.assert_allclose(widths[1], 1e-3 * widths[0], rtol=2e-2, atol=1e-6 * widths[0].max())
+
+
+def test_a_method_asked_by_name_has_one_where_the_full_judgement_hides_traces():
+    given, truth = survey()
+    result = reconstruct(problem_from_scan(given), "linear")
+    assert "half-width" not in result.layers and "intervals" not in result.assessment
+    result = reconstruct(problem_from_scan(given), "linear", judgement="full")
+    inside = np.abs(result.volume.array - truth) <= result.layers["half-width"].array
+    assert 0.86 < inside[np.broadcast_to(~given.live[:, None], SHAPE)].mean() < 0.94
+
+
+def test_known_errors_give_known_factors():
+    """Errors in proportion to the local loudness, half of it: every factor is a half, and the floor hardly counts."""
+    torch.manual_seed(0)
+    volume = torch.randn(SHAPE) + 2
+    live = np.ones((SHAPE[0], SHAPE[2]), bool)
+    error = 0.5 * local_loudness(volume) * torch.sign(torch.randn(SHAPE))
+    problem, part = made(live, volume + error), torch.zeros(SHAPE[0], 1, SHAPE[2])
+    part[::2] = 1
+    learnt = learnt_interval(problem, volume, [part])
+    assert learnt["traces"] == SHAPE[0] // 2 * SHAPE[2]
+    near = [factor * (1 + learnt["floor"] * loudness_of(problem) / 2.2) for factor in learnt["factors"].values()]
+    assert near == pytest.approx([0.5] * 3, rel=0.15)
+    # The kind of hole that is predicted worst decides
+    other = torch.zeros_like(part)
+    other[1::4] = 1
+    worse = made(live, volume + error * (1 + 2 * other))
+    factor = learnt_interval(worse, volume, [part, other])["factors"]["0.9"]
+    assert factor > 2.5 * learnt_interval(worse, volume, [part])["factors"]["0.9"]
+    assert not half_width(problem, volume, learnt).any()  # nothing is missing
+
+
+def test_another_method_takes_no_interval_of_a_mixture():
+    chosen = Selection("mixture", "", {"linear": 2.0, "mixture": 1.0}, "mixture", 3.0, interval={"floor": 1.0})
+    assert not chosen.alone().interval and chosen.alone().method == "linear"
