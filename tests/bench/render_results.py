@@ -215,9 +215,12 @@ def mismatch(records: Records) -> str:
 
 
 def traces(records: Records) -> str:
-    """One row per survey and kind of holes: signal to noise of all and of the missing traces, the best method bold."""
+    """One row per survey and kind of holes: signal to noise of all and of the missing traces, the best method bold.
+
+    The last column is of `auto`: missing samples within its intervals, and their half-width over the loudness.
+    """
     methods = list(dict.fromkeys(r["method"] for r in records))
-    lines = ["", f"| survey | holes | {' | '.join(methods)} |", "|---|---|" + "---|" * len(methods)]
+    lines = ["", f"| survey | holes | {' | '.join(methods)} | within +- |", "|---|---|" + "---|" * (len(methods) + 1)]
     for case in dict.fromkeys((r["survey"], r["holes"], r["share"]) for r in records):
         chosen = [r for r in records if (r["survey"], r["holes"], r["share"]) == case]
         found = {method: [r for r in chosen if r["method"] == method] for method in methods}
@@ -225,6 +228,8 @@ def traces(records: Records) -> str:
         cells = [f"{mean(found[m], 'snr_all'):.1f} / {reached[m]:.1f}" if m in reached else "" for m in methods]
         best = max(reached, key=lambda method: reached[method])
         cells = [f"**{cell}**" if m == best else cell for m, cell in zip(methods, cells, strict=True)]
+        held = [r for r in found["auto"] if "covered" in r]
+        cells.append(f"{mean(held, 'covered'):.0%} ({mean(held, 'half_width'):.2f})" if held else "")
         lines += [f"| {case[0]} | {case[1]}, {case[2]:.0%} | {' | '.join(cells)} |"]
     return "\n".join(lines)
 

@@ -52,6 +52,21 @@ def test_recon_gives_the_file_back_with_its_holes_filled(run: Run, holes: Path, 
     assert "30 of the live traces" in run("info", "full.sgy").out
 
 
+def test_intervals_stand_beside_a_survey(run: Run, holes: Path, tmp_path: Path):
+    """As SEG-Y without a measured trace, in the terminal, in the record and in the report."""
+    answer = run("recon", holes, "-o", "full.sgy", "--method", "pocs", "--trust", "full", "--report", "r.html")
+    assert answer.code == 0, answer.err
+    assert "90% of the missing samples within +-" in answer.out and "full-half-width.sgy" in answer.out
+    width, scan = read(tmp_path / "full-half-width.sgy"), read(holes)
+    assert not width.data[scan.live].any() and (width.data[~scan.live] > 0).all()
+    assert "HALF-WIDTH OF POCS" in "".join(open_segy(tmp_path / "full-half-width.sgy").text)
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "How far filled samples may be off" in page and "Here" not in page
+    truth = write_segy(tmp_path / "truth.sgy", dipping(), form=1)
+    assert run("report", "full.sgy", "-o", "t.html", "--truth", truth).code == 0
+    assert "of the missing samples are" in (tmp_path / "t.html").read_text(encoding="utf-8")
+
+
 def test_a_report_beside_the_truth(run: Run, holes: Path, tmp_path: Path):
     """From the files alone, the input gone; against the truth in decibels of the missing traces."""
     truth = write_segy(tmp_path / "truth.sgy", dipping(), form=1)
@@ -247,11 +262,12 @@ def test_recon_gives_the_same_file_either_way(run: Run, holes: Path, tmp_path: P
 
 
 def test_a_streamed_run_takes_away_what_belonged_to_the_result_before(run: Run, holes: Path, tmp_path: Path):
-    assert run("recon", holes, "-o", "full.sgy", "--method", "pocs", "--set", "iterations=5").code == 0
-    assert (tmp_path / "full-baseline.sgy").exists()
+    words = ("--method", "pocs", "--set", "iterations=5", "--trust", "full")
+    assert run("recon", holes, "-o", "full.sgy", *words).code == 0
+    assert (tmp_path / "full-baseline.sgy").exists() and (tmp_path / "full-half-width.sgy").exists()
     streamed = ("--method", "linear", "--traces", "memory=0.05", "--overwrite")
     assert run("recon", holes, "-o", "full.sgy", *streamed).code == 0
-    assert not list(tmp_path.glob("full-baseline*"))
+    assert not list(tmp_path.glob("full-*"))
 
 
 def test_a_streamed_run_has_a_report_like_any_other(run: Run, holes: Path, tmp_path: Path, monkeypatch):
