@@ -64,7 +64,7 @@ def read_ismrmrd(path: str | Path, *, limits: Limits | None = None) -> KSpace:
     with hdf5.open_input(path, _KIND) as file:
         group = next(n for n in file if {"xml", "data"} <= set(file[n]))
         text = hdf5.read_text(file, f"{group}/xml", where=where)
-        heads, samples = _acquisitions(file, f"{group}/data", where, limits)
+        heads, samples = acquisitions(file, f"{group}/data", where, limits)
     header = parse_header(text or "", where)
     if header.trajectory != "cartesian":
         raise InputError(
@@ -100,7 +100,7 @@ def _any(flags: np.ndarray, bits: tuple[int, ...]) -> np.ndarray:
     return (flags & wanted) != 0
 
 
-def _acquisitions(file: h5py.File, name: str, where: str, limits: Limits) -> tuple[np.ndarray, np.ndarray]:
+def acquisitions(file: h5py.File, name: str, where: str, limits: Limits) -> tuple[np.ndarray, np.ndarray]:
     """Headers, and the samples of each acquisition as one array of complex64 ``(coils * samples)``."""
     dataset = hdf5.safe_dataset(file, name, where)
     if dataset.dtype.names is None or not {"head", "data"} <= set(dataset.dtype.names) or dataset.ndim != 1:
