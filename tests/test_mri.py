@@ -204,3 +204,16 @@ def test_another_grid_and_a_missing_centre_are_refused():
     empty[..., 20] = False
     with pytest.raises(InputError, match="centre of k-space was not measured"):
         mri_problem(replace(made, mask=empty))
+
+
+@pytest.mark.parametrize(("mask", "acceleration"), [("gaussian1d", 2.5), ("poisson2d", 4.0)])
+def test_few_conjugate_gradients_solve_total_variation_of_cartesian_samples(mask: str, acceleration: float):
+    """Those that the operator asks for leave what many more leave."""
+    problem = mri_problem(scan(mask=mask, acceleration=acceleration, noise=0.01))
+    assert problem.op.method_settings["tv"]["cg_iterations"] < 8
+    usual, exact = (
+        reconstruct(problem, "tv", judgement="none", **settings).volume.array  # type: ignore[arg-type]
+        for settings in ({}, {"iterations": 400, "cg_iterations": 20})
+    )
+    assert np.linalg.norm(usual - exact) < 5e-3 * np.linalg.norm(exact)
+    assert abs(psnr(usual, VOLUME.array) - psnr(exact, VOLUME.array)) < 0.1
