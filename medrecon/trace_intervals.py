@@ -54,9 +54,9 @@ def half_width(problem: Problem, volume: Tensor, learnt: Mapping[str, object]) -
 
 def loudness_of(problem: Problem) -> float:
     """Root mean square of the live samples."""
-    known = problem.op.known.expand_as(problem.y)  # type: ignore[attr-defined]
-    live = float(known.sum())
-    return max(float(problem.y.double().square().sum() / max(live, 1.0)) ** 0.5, float(np.finfo(np.float32).tiny))
+    live = float(problem.op.known.expand_as(problem.y).sum())  # type: ignore[attr-defined]
+    energy = float(problem.op(problem.y).double().square().sum())  # whatever stands at missing places
+    return max((energy / max(live, 1.0)) ** 0.5, float(np.finfo(np.float32).tiny))
 
 
 def local_loudness(volume: Tensor) -> Tensor:

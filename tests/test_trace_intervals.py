@@ -88,6 +88,16 @@ def test_known_errors_give_known_factors():
     assert not half_width(problem, volume, learnt).any()  # nothing is missing
 
 
+def test_what_stands_at_missing_places_plays_no_part():
+    problem = problem_from_scan(survey()[0])
+    missing = (~problem.op.live)[:, None].expand_as(problem.y)
+    other = replace(problem, y=torch.where(missing, torch.full_like(problem.y, 1e6), problem.y))
+    part = torch.zeros(SHAPE[0], 1, SHAPE[2])
+    part[:2] = problem.op.live[:2, None]
+    volume = 0.9 * problem.y + 10
+    assert learnt_interval(other, volume, [part]) == learnt_interval(problem, volume, [part])
+
+
 def test_another_method_takes_no_interval_of_a_mixture():
     chosen = Selection("mixture", "", {"linear": 2.0, "mixture": 1.0}, "mixture", 3.0, interval={"floor": 1.0})
     assert not chosen.alone().interval and chosen.alone().method == "linear"

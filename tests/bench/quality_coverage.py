@@ -3,8 +3,8 @@
     python tests/bench/quality_coverage.py --methods refine pnp posterior:8 --problems ct:8 ct:16 -o coverage.jsonl
     python tests/bench/quality_coverage.py --methods refine --problems mri:8 --slices 16 -o coverage.jsonl --card
 
-Factors are learnt on patients of ``val`` (for MRI on heads, most of which the prior was trained on), for each method (``NAME`` or
-``NAME:SAMPLES`` or ``NAME:SAMPLES:key=value,...``) and each number of views (acceleration of gaussian1d lines), and
+Factors are learnt on patients of ``val`` (for MRI on heads, most of which the prior was trained on), for each method
+(``NAME`` or ``NAME:SAMPLES`` or ``NAME:SAMPLES:key=value,...``) and each number of views (acceleration of lines), and
 judged on those of ``test``: the share of the voxels of the body within the interval at each level, its mean half-width,
 and what the raw scale would hold if it were a standard deviation. The line of a calibration has
 ``"kind": "calibration"`` and is what a prior's card holds; ``--card`` puts those into the card of the prior. Lines that
@@ -45,8 +45,8 @@ CALIBRATION_PATIENTS = (
 """Of ``val``: with four, the factor of the largest of them counts, and intervals are wider than they need to be."""
 
 CALIBRATION_HEADS = ("eun_T1", "colin27_T1", "adi_MEMPRAGE", "stroke_FLAIR", "uih_a_T1", "uih_b_T1")
-"""Of ``train``: one of every person with slices of 1 mm. The prior was validated on the first two and trained on the rest,
-whose errors are smaller: they can only widen the intervals, as of six the largest factor counts."""
+"""Of ``train``: one of every person with slices of 1 mm. The prior was validated on two of them and trained on the rest,
+whose errors are smaller: these can only widen the intervals, as of six the largest factor counts."""
 
 _NORMAL = 1.645  # half-width of 90 % of a normal distribution, in standard deviations
 
