@@ -45,7 +45,7 @@ CALIBRATION_PATIENTS = (
 """Of ``val``: with four, the factor of the largest of them counts, and intervals are wider than they need to be."""
 
 CALIBRATION_HEADS = ("eun_T1", "colin27_T1", "adi_MEMPRAGE", "stroke_FLAIR", "uih_a_T1", "uih_b_T1")
-"""Of ``train``: one of every person with slices of 1 mm. The prior was validated on two of them and trained on the rest,
+"""Of ``train``: one of every person with slices of 1 mm. The prior was validated on two and trained on four,
 whose errors are smaller: these can only widen the intervals, as of six the largest factor counts."""
 
 _NORMAL = 1.645  # half-width of 90 % of a normal distribution, in standard deviations
