@@ -168,7 +168,7 @@ class HeldOut:
         """What these errors teach of how far a volume may be off; {} where data are not themselves what is wanted."""
         if getattr(problem.op, "known", None) is None:
             return {}
-        return learnt_interval(problem, volume, [part.mask for part in self.parts])
+        return learnt_interval(problem, volume, {part.name: part.mask for part in self.parts})
 
 
 def diffusion_method(prior: Prior) -> str:

@@ -9,7 +9,7 @@ traces tell little.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from medrecon.calibration import LEVEL, LEVELS, Case, learn
+from medrecon.physics.trace_holes import kinds_of_holes
 
 if TYPE_CHECKING:
     from medrecon.problem import Problem
@@ -25,31 +26,37 @@ _MOST = 500_000  # samples of a part to learn on: more change nothing
 _WINDOW = (9, 5)  # samples and traces of which the loudness is taken
 
 
-def learnt_interval(problem: Problem, volume: Tensor, parts: Sequence[Tensor]) -> dict[str, object]:
-    """Floor and factors of intervals from what ``volume`` predicts of hidden traces.
+def learnt_interval(problem: Problem, volume: Tensor, parts: Mapping[str, Tensor]) -> dict[str, object]:
+    """Floor and factors of intervals from what ``volume`` predicts of hidden traces, for each kind of hole.
 
     ``problem`` holds the hidden data, and so does its loudness, in units of which the floor is; each of ``parts`` is 1
-    where data were hidden, for one kind of hole. The kind that is predicted worst decides.
+    where data were hidden.
     """
-    loudness, unit = local_loudness(volume), loudness_of(problem)
-    cases, count = [], 0
-    for number, part in enumerate(parts):
+    loudness, unit, kinds = local_loudness(volume), loudness_of(problem), {}
+    errors = (problem.op(volume) - problem.y).abs()
+    for name, part in parts.items():
         there = part.expand_as(problem.y) > 0
         step = max(1, int(there.sum()) // _MOST)
-        errors = (problem.op(volume) - problem.y)[there][::step].abs()
-        cases.append(Case(str(number), (errors / unit).numpy(), (loudness[there][::step] / unit).numpy()))
-        count += int((part > 0).sum())
-    fit = learn(cases)
-    factors = {f"{level:g}": factor for level, factor in zip(LEVELS, fit.factors, strict=True)}
-    return {"floor": fit.floor, "factors": factors, "traces": count}
+        fit = learn([Case(name, *((values[there][::step] / unit).numpy() for values in (errors, loudness)))])
+        factors = {f"{level:g}": factor for level, factor in zip(LEVELS, fit.factors, strict=True)}
+        kinds[name] = {"floor": fit.floor, "factors": factors, "traces": int((part > 0).sum())}
+    return {"kinds": kinds, "traces": sum(kind["traces"] for kind in kinds.values())}
 
 
 def half_width(problem: Problem, volume: Tensor, learnt: Mapping[str, object]) -> Tensor:
-    """Of intervals for nine in ten samples, in the unit of ``volume``: zero at live traces."""
-    factors = learnt["factors"]
-    assert isinstance(factors, Mapping)
-    width = factors[f"{LEVEL:g}"] * (local_loudness(volume) + float(str(learnt["floor"])) * loudness_of(problem))
-    return torch.as_tensor(width * (1 - problem.op.known))  # type: ignore[attr-defined]
+    """Of intervals for nine in ten samples, in the unit of ``volume``: zero at live traces.
+
+    A hole of a kind that could not be tested has the widest.
+    """
+    known = learnt["kinds"]
+    assert isinstance(known, Mapping)
+    loudness, unit = local_loudness(volume), loudness_of(problem)
+    widths = {name: kind["factors"][f"{LEVEL:g}"] * (loudness + kind["floor"] * unit) for name, kind in known.items()}
+    widest, out = torch.stack(list(widths.values())).amax(dim=0), torch.zeros_like(volume)
+    for kind in kinds_of_holes(problem.op.live.cpu().numpy()):  # type: ignore[attr-defined]
+        missing = torch.from_numpy(kind.missing)[:, None]
+        out = torch.where(missing, widths.get(kind.name, widest), out)
+    return out
 
 
 def loudness_of(problem: Problem) -> float:
