@@ -32,15 +32,17 @@ def learnt_interval(problem: Problem, volume: Tensor, parts: Mapping[str, Tensor
     ``problem`` holds the hidden data, and so does its loudness, in units of which the floor is; each of ``parts`` is 1
     where data were hidden.
     """
-    loudness, unit, kinds = local_loudness(volume), loudness_of(problem), {}
-    errors = (problem.op(volume) - problem.y).abs()
+    loudness, unit = local_loudness(volume), loudness_of(problem)
+    kinds: dict[str, dict[str, object]] = {}
+    errors, count = (problem.op(volume) - problem.y).abs(), 0
     for name, part in parts.items():
         there = part.expand_as(problem.y) > 0
         step = max(1, int(there.sum()) // _MOST)
         fit = learn([Case(name, *((values[there][::step] / unit).numpy() for values in (errors, loudness)))])
         factors = {f"{level:g}": factor for level, factor in zip(LEVELS, fit.factors, strict=True)}
-        kinds[name] = {"floor": fit.floor, "factors": factors, "traces": int((part > 0).sum())}
-    return {"kinds": kinds, "traces": sum(kind["traces"] for kind in kinds.values())}
+        kinds[name] = {"floor": fit.floor, "factors": factors}
+        count += int((part > 0).sum())
+    return {"kinds": kinds, "traces": count}
 
 
 def half_width(problem: Problem, volume: Tensor, learnt: Mapping[str, object]) -> Tensor:

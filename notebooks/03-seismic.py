@@ -139,8 +139,8 @@ print(f"against the truth: {figures['snr_missing']:.2f} dB on the missing traces
 # %% [markdown]
 # ### How far filled samples may be off
 #
-# What was missed of the hidden traces, relative to the loudness around, makes intervals: nine in ten missing samples should lie
-# within the half-width. `recon` writes it beside the result. Below, a filled trace from the middle of the block.
+# What was missed of the hidden traces, relative to the loudness around, makes intervals: nine in ten missing samples
+# should lie within the half-width. `recon` writes it beside the result. Below, a filled trace of the block.
 
 # %%
 width = chosen.layers["half-width"].array

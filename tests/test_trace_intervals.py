@@ -87,7 +87,7 @@ def test_every_kind_of_hole_has_its_own_width():
     """A block that is predicted three times as badly; columns, which no test was made of, have the widest."""
     live = np.ones((SHAPE[0], SHAPE[2]), bool)
     live[4:12, 6:14], live[::5, 20], live[:, 30] = False, False, False
-    kind = {"floor": 0.0, "traces": 9}
+    kind = {"floor": 0.0}
     learnt = {"kinds": {
         "single traces": kind | {"factors": {"0.9": 1.0}}, "blocks": kind | {"factors": {"0.9": 3.0}},
     }}  # fmt: skip
