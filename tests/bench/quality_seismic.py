@@ -122,7 +122,7 @@ def _cases(
 
 
 def _interval(filled: np.ndarray, truth: np.ndarray, width: np.ndarray, missing: np.ndarray) -> dict[str, float]:
-    """Share of the missing samples within the interval for nine in ten, and its half-width and the error over them."""
+    """Share of the missing samples within the interval for nine in ten, and its mean half-width over their loudness."""
     error, width, signal = ((part.transpose(0, 2, 1)[missing]) for part in (filled - truth, width, truth))
     loudness = float(np.sqrt(np.mean(np.square(signal, dtype=np.float64))))
     return {"covered": float(np.mean(np.abs(error) <= width)), "half_width": float(width.mean()) / loudness}
