@@ -59,13 +59,9 @@ class Survey:
 
     def part(self, rows: slice, columns: slice) -> Survey:
         """Every n-th row and column: slices with a start and a step."""
-        axes = [
-            replace(axis, first=axis.first + cut.start * axis.step, step=axis.step * cut.step,
-                    count=len(range(axis.count)[cut]))
-            for axis, cut in ((self.rows, rows), (self.columns, columns))
-        ]  # fmt: skip
         bins = None if self.bins is None else (self.bins[0] * rows.step, self.bins[1] * columns.step)
-        return replace(self, rows=axes[0], columns=axes[1], state=self.state[rows, columns], bins=bins)
+        state = self.state[rows, columns]
+        return replace(self, rows=self.rows.part(rows), columns=self.columns.part(columns), state=state, bins=bins)
 
     def to_record(self) -> dict[str, object]:
         """Plain values for JSON; the live map compressed."""

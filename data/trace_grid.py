@@ -6,7 +6,7 @@ line. A section of the volume, which a prior sees as one image, is a row.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -36,6 +36,12 @@ class Axis:
     def last(self) -> int:
         """The last number."""
         return self.first + (self.count - 1) * self.step
+
+    def part(self, cut: slice) -> Axis:
+        """The rows or columns of a slice of them."""
+        numbers = range(self.count)[cut]
+        return replace(self, first=self.first + numbers.start * self.step, step=self.step * numbers.step,
+                       count=len(numbers))  # fmt: skip
 
     def describe(self) -> str:
         """``inline 100 to 120 by 2``."""

@@ -142,12 +142,11 @@ class Traces:
 
     def cut_rows(self, first: int, last: int) -> Traces:
         """Rows ``first`` to ``last - 1``; without the file, as a part is not written back."""
-        rows = replace(self.rows, first=self.rows.first + first * self.rows.step, count=last - first)
         part = slice(first, last)
         filled = None if self.filled is None else self.filled[part]
         return replace(
-            self, data=self.data[part].copy(), state=self.state[part], rows=rows, filled=filled, silenced=None,
-            file=None, grid=None,
+            self, data=self.data[part].copy(), state=self.state[part], rows=self.rows.part(part), filled=filled,
+            silenced=None, file=None, grid=None,
         )  # fmt: skip
 
     def summary(self) -> dict[str, object]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -256,7 +256,7 @@ def _wiggles(shown: _Shown) -> str:
     )
     traces, samples = slice(first, first + _WIGGLES), slice(start, start + _WIGGLE_SAMPLES)
     new = missing[traces]
-    cut = replace(axis, first=axis.first + first * axis.step, count=len(new))
+    cut = axis.part(traces)
     cells = []
     for name, section in sections.items():
         filled = new if name in ("result", "baseline") else np.zeros_like(new)

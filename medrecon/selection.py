@@ -53,18 +53,6 @@ class Selection:
             return {}
         return {"methods": tuple(self.mixture), "shares": tuple(self.mixture.values())}
 
-    def alone(self) -> Selection:
-        """The same test without the mixture, for a run that cannot hold several volumes."""
-        if MIXTURE not in self.errors:
-            return self
-        errors = _single(self.errors)
-        hidden = [part | {"errors": _single(part["errors"])} for part in self.hidden]  # type: ignore[arg-type]
-        best = min(errors, key=lambda name: errors[name])
-        reason = _signal_to_noise(hidden, self.signal or 0.0, errors)
-        return replace(
-            self, method=best, classical=best, reason=reason, errors=errors, hidden=hidden, mixture={}, interval={}
-        )
-
     def held_out_errors(self) -> dict[str, float]:
         """Errors of the method chosen and of the classical one, and the signal; {} where nothing was tested."""
         if not self.errors:
@@ -260,10 +248,6 @@ def select(
     if foreign:
         reason += ", and the object is much brighter or darker than those that it knows"
     return Selection(method, reason, errors, best)
-
-
-def _single(errors: Mapping[str, float]) -> dict[str, float]:
-    return {name: error for name, error in errors.items() if name != MIXTURE}
 
 
 def best_shares(products: np.ndarray) -> np.ndarray:

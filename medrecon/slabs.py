@@ -37,8 +37,8 @@ class Slab:
         return slice(self.first - self.low, self.last - self.low)
 
 
-def slabs_of(slices: int, thickness: int) -> list[Slab]:
-    """Slabs of ``thickness`` slices or a little less, alike in size.
+def slabs_of(slices: int, thickness: int, margin: int = MARGIN) -> list[Slab]:
+    """Slabs of ``thickness`` slices or a little less, alike in size, with a margin on both sides.
 
     Raises UsageError where the thickness is none.
     """
@@ -46,7 +46,7 @@ def slabs_of(slices: int, thickness: int) -> list[Slab]:
         raise UsageError("a slab has at least one slice", found=thickness)
     count = -(-slices // thickness)
     ends = [round(number * slices / count) for number in range(count + 1)]
-    return [Slab(first, last, max(0, first - MARGIN), min(slices, last + MARGIN)) for first, last in pairwise(ends)]
+    return [Slab(first, last, max(0, first - margin), min(slices, last + margin)) for first, last in pairwise(ends)]
 
 
 def reconstruct_in_slabs(

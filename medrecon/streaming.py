@@ -1,21 +1,17 @@
-"""Surveys larger than memory: bands of rows from the mapped file, filled window by window, put away as they are done.
+"""Surveys larger than memory: their traces on the grid, what methods are worth on them, and what is shown of them.
 
-What is held at a time is one band of windows, a few times over, and a few numbers a trace. The result is that of
-`reconstruct` bit for bit: the same windows in the same order. What is shown of it are some of its traces.
+They are filled by `medrecon.filling`. What is held here are a few numbers a trace, and as many rows as fit.
 """
 
 from __future__ import annotations
 
 import math
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
-from scipy import sparse
 from torch import Tensor
 
 from medrecon.assess import Thresholds, verdict
@@ -27,15 +23,9 @@ from medrecon.data.traces import State, Traces, bright_unit, sample_step
 from medrecon.data.volume import Geometry, Volume
 from medrecon.engine import reconstruct
 from medrecon.errors import InputError, UsageError
-from medrecon.physics.trace_interpolation import interpolation_weights
-from medrecon.physics.windows import Windows
-from medrecon.samplers import Sampler, linear
-from medrecon.samplers.settings import make_sampler
-from medrecon.samplers.trace_system import TraceSystem
-from medrecon.samplers.windowed import Windowed
+from medrecon.prior import NetworkPrior
 from medrecon.scans import problem_from_scan
-from medrecon.selection import Selection
-from medrecon.trace_metrics import faint_share, loudness
+from medrecon.trace_metrics import faint_share
 
 SHOWN_BYTES = 96
 """Of memory that a sample takes in a report: result, baseline, holes, differences, and what is made of them."""
@@ -43,11 +33,19 @@ SHOWN_BYTES = 96
 BYTES = 48
 """Of memory that a sample takes in `reconstruct`: data, sums, weights, estimates and a baseline."""
 
+LEAST_ROWS = 32
+"""Of a survey that a prior is shown at once, if there are so many: it takes sections across them too."""
+
+SECTION = 512 * 512
+"""Samples of the largest section that a network takes as a whole; larger ones it takes in tiles."""
+
+_PRIOR_BYTES = 120  # that a sample takes with a prior
+_NETWORK_BYTES = 2400  # that it takes while the network sees its section
+
 _SHARE = 0.6  # of the free memory
 _LEAST_SHOWN = 64  # MiB that a report may take however little is allowed: as much as the pictures themselves
 _FEW_ROWS, _FEW_COLUMNS = 4, 64  # that a report shows at least, if there are so many
 _MIB = 1 << 20
-_BAND = 4 << 20  # bytes of the rows that linear interpolation works on at once
 
 
 def allowed_bytes(options: ReadOptions | None) -> int:
@@ -71,21 +69,25 @@ class Source:
     grid: TraceGrid
     state: np.ndarray
     unit: float
+    loudness: float
+    """Root mean square of the live samples."""
 
     @classmethod
     def open(cls, path: str | Path, options: ReadOptions | None = None) -> Source:
-        """Two passes over the file: the state of every trace, and what is a bright sample (`Traces.unit`)."""
+        """Two passes over the file: the state of every trace, and how bright samples are (`Traces.unit`)."""
         file, grid, state = read_states(path, options)
         live = grid.index[state == State.live]
         samples = file.samples
-        step, chosen, largest = sample_step(live.size * samples), [], 0.0
+        step, chosen, largest, energy = sample_step(live.size * samples), [], 0.0, 0.0
         for part in file.blocks(len(live)):
             values = file.decoded(live[part]).ravel()
+            energy += float(np.square(values, dtype=np.float64).sum())
             np.abs(values, out=values)
             chosen.append(values[-part.start * samples % step :: step].copy())
             largest = max(largest, float(values.max()))
             forget_pages(file.traces)
-        return cls(file, grid, state, bright_unit(np.concatenate(chosen), lambda: largest))
+        unit = bright_unit(np.concatenate(chosen), lambda: largest)
+        return cls(file, grid, state, unit, (energy / max(1, live.size * samples)) ** 0.5)
 
     @property
     def live(self) -> np.ndarray:
@@ -115,46 +117,65 @@ class Source:
         return torch.from_numpy(self.traces(first, last)).permute(0, 2, 1).contiguous() / self.unit
 
     def cut(self, first: int, last: int) -> Traces:
-        """Some rows as traces in memory, for tests on them."""
-        rows = replace(self.grid.rows, first=self.grid.rows.first + first * self.grid.rows.step, count=last - first)
+        """Some rows as traces in memory."""
+        rows = self.grid.rows.part(slice(first, last))
         return Traces(self.traces(first, last), self.state[first:last], rows, self.grid.columns, self.file.interval,
                       self.grid.kind)  # fmt: skip
 
 
-# --- testing a method --------------------------------------------------------------------------------------------
-def predicted(
-    source: Source, allowed: int, method: str = "auto", settings: Mapping[str, object] | None = None, seed: int = 0
-) -> dict[str, object]:
-    """How well hidden traces are predicted on the rows that tell most, as many as fit into memory.
+def rows_at_once(source: Source, allowed: int, *, with_prior: bool = False) -> int:
+    """How many rows can be reconstructed in ``allowed`` bytes: one at least, and all at most.
 
-    Returns the ``held_out`` errors of a record, and under ``auto`` the ``selection`` of the best single method, as a
-    mixture would take several volumes.
+    Raises UsageError where a prior would be shown fewer rows than it needs.
     """
     rows, samples, columns = source.shape
-    count = min(rows, max(1, allowed // (BYTES * samples * columns)))
+    if not with_prior:
+        return min(rows, max(1, allowed // (BYTES * samples * columns)))
+    network, row = _NETWORK_BYTES * min(samples * columns, SECTION), _PRIOR_BYTES * samples * columns
+    if allowed < (least := network + row * min(rows, LEAST_ROWS)):
+        raise UsageError(
+            "a prior needs more memory for sections of this size", where=source.file.path.name,
+            found=f"{allowed / _MIB:.0f} MiB", expected=f"{least / _MIB:.0f} MiB or more",
+            hint="Choose a classical --method, or allow more memory: --traces memory=MIB.",
+        )  # fmt: skip
+    return min(rows, (allowed - network) // row)
+
+
+# --- testing a method --------------------------------------------------------------------------------------------
+def predicted(
+    source: Source, allowed: int, method: str = "auto", settings: Mapping[str, object] | None = None, seed: int = 0,
+    prior: NetworkPrior | None = None,
+) -> dict[str, object]:  # fmt: skip
+    """How well hidden traces are predicted on the rows that tell most, as many as fit into memory.
+
+    Returns the ``held_out`` errors of a record, what they teach of ``intervals``, and under ``auto`` the ``selection``.
+    """
+    count = rows_at_once(source, allowed, with_prior=prior is not None)
     first = _telling_rows(source.live, count)
     part = source.cut(first, first + count)
     if not part.live.any():
         raise InputError("no trace of these rows is live", found=f"rows {first} to {first + count - 1}")
     judgement = "basic" if method == "auto" else "full"
-    found = reconstruct(problem_from_scan(part), method, seed=seed, judgement=judgement, **(settings or {}))  # type: ignore[arg-type]
+    problem = replace(problem_from_scan(part, prior=prior), unit=source.unit)
+    found = reconstruct(problem, method, seed=seed, judgement=judgement, **(settings or {}))  # type: ignore[arg-type]
     record: dict[str, object] = {
-        name: found.assessment[name] for name in ("held_out", "selection") if name in found.assessment
+        name: found.assessment[name] for name in ("held_out", "selection", "intervals") if name in found.assessment
     }
     selection = record.get("selection")
     if isinstance(selection, dict):
-        alone = Selection(**selection).alone()
-        told = {"reason": f"in {part.rows.describe()}, {alone.reason}"}
-        record |= {"selection": alone.to_record() | told, "held_out": alone.held_out_errors()}
+        told = {"reason": f"in {part.rows.describe()}, {selection['reason']}"}
+        record["selection"] = selection | told
     return record
 
 
-def judged_by(filled: Filled, tests: Mapping[str, object]) -> dict[str, object]:
-    """What is known of a filled survey, and its verdict: as of `medrecon.assess.assess` on one in memory."""
-    live = filled.traces.live
+def judged_by(live: np.ndarray, loudness: np.ndarray, tests: Mapping[str, object]) -> dict[str, object]:
+    """What is known of a filled survey, and its verdict: as of `medrecon.assess.assess` on one in memory.
+
+    ``live`` and the ``loudness`` of every filled or live trace are ``(rows, columns)``.
+    """
     figures: dict[str, object] = {
         "discrepancy": 0.0,  # live traces are as they were measured
-        "missing": {"share": float(1 - live.mean()), "faint": faint_share(filled.loudness, live)},
+        "missing": {"share": float(1 - live.mean()), "faint": faint_share(loudness, live)},
     } | dict(tests)
     return figures | {"verdict": verdict(figures, Thresholds(), noise_known=False)}
 
@@ -164,99 +185,6 @@ def _telling_rows(live: np.ndarray, count: int) -> int:
     sums = np.concatenate([[0], np.cumsum(live.sum(axis=1))])
     known = sums[count:] - sums[:-count]
     return int(np.argmax(known * (count * live.shape[1] - known)))
-
-
-# --- filling -------------------------------------------------------------------------------------------------------
-Progress = Callable[[int, int], bool]
-"""``progress(rows done, rows)``; returning False stops."""
-
-
-@dataclass(frozen=True, eq=False)
-class Filled:
-    """A survey whose samples are in a work file (mapped; live traces are not in it), and the loudness of its traces."""
-
-    traces: Traces
-    loudness: np.ndarray
-
-
-def fill(source: Source, method: str, settings: dict[str, object], work: Path, progress: Progress) -> Filled | None:
-    """The survey with its missing traces filled, its samples in the file ``work``.
-
-    None where ``progress`` said stop. Raises UsageError for a method that needs the whole volume in memory.
-    """
-    bands = bands_of(make_sampler(method, settings), source)
-    rows, samples, columns = source.shape
-    data = np.memmap(work, np.float32, "w+", shape=(rows, columns, samples))
-    loud = np.zeros((rows, columns))
-    for first, sections in bands:
-        last = first + len(sections)
-        missing = ~source.live[first:last]
-        data[first:last][missing] = (sections * source.unit + 0.0).permute(0, 2, 1).numpy()[missing]
-        loud[first:last] = loudness(sections.numpy())
-        data.flush()
-        forget_pages(data)
-        if not progress(last, rows):
-            return None
-    warnings = [*source.file.warnings, *source.grid.warnings]
-    meta = {"format": source.file.kind, "sample_format": source.file.form.name, "warnings": warnings, "method": method}
-    traces = Traces(data, source.state, source.grid.rows, source.grid.columns, source.file.interval, source.grid.kind,
-                    ~source.live, source.file, source.grid, meta=meta)  # fmt: skip
-    return Filled(traces, loud)
-
-
-def bands_of(sampler: Sampler, source: Source) -> Iterator[tuple[int, Tensor]]:
-    """Finished sections, internal units, from the first row to the last: ``(first row, (rows, time, columns))``."""
-    if isinstance(sampler, Windowed):
-        return _windowed(sampler, source)
-    if isinstance(sampler, linear.Linear):
-        return _linear(source)
-    raise UsageError(
-        "this method needs the whole volume in memory", where=source.file.path.name,
-        expected="linear, pocs, pocs-fan, drr or dip",
-        hint="Choose one of these, or allow more memory: --traces memory=MIB.",
-    )  # fmt: skip
-
-
-def _windowed(sampler: Windowed, source: Source) -> Iterator[tuple[int, Tensor]]:
-    windows = Windows(source.shape, sampler.window_for(source.shape))
-    places, taper, height = windows.in_one_band(), windows.taper(), windows.window[0]
-    held = source.sections(0, height)
-    total, weight = torch.zeros_like(held), torch.zeros_like(held)
-    live = torch.from_numpy(source.live)
-    for first, following in pairwise([*windows.starts(0), source.shape[0]]):
-        sampler.fill_windows(TraceSystem(held, live[first : first + height]), places, taper, total, weight)
-        done = following - first
-        finished = TraceSystem(held[:done], live[first:following])
-        yield first, finished.with_live(total[:done] / weight[:done].clamp_min(1e-12))
-        if following < source.shape[0]:
-            below = torch.zeros(done, *held.shape[1:])
-            held = torch.cat([held[done:], source.sections(first + height, following + height)])
-            total, weight = (torch.cat([part[done:], below]) for part in (total, weight))
-
-
-def _linear(source: Source) -> Iterator[tuple[int, Tensor]]:
-    live = source.live
-    weights = interpolation_weights(live)
-    rows, samples, columns = source.shape
-    step = max(1, _BAND // (4 * samples * columns))
-    before = np.concatenate([[0], np.cumsum((~live).sum(axis=1))])  # missing traces above each row
-    index = source.grid.index[live]
-    for first in range(0, rows, step):
-        last = min(first + step, rows)
-        part = weights[before[first] : before[last]]
-        used = np.unique(part.indices)
-        known = torch.from_numpy(source.file.decoded(index[used])) / source.unit
-        forget_pages(source.file.traces)
-        local = sparse.csr_matrix((part.data, np.searchsorted(used, part.indices), part.indptr),
-                                  shape=(part.shape[0], len(used)))  # fmt: skip
-        out = source.sections(first, last).permute(0, 2, 1).contiguous()
-        out[torch.from_numpy(~live[first:last])] = torch.from_numpy(np.asarray(local @ known.numpy(), dtype=np.float32))
-        yield first, out.permute(0, 2, 1)
-
-
-def work_file(beside: Path) -> tempfile.TemporaryDirectory[str]:
-    """A folder for the work file beside an output, on the disk that will hold it; gone when it is closed."""
-    return tempfile.TemporaryDirectory(prefix=f".{beside.name}.", suffix=".work", dir=beside.parent)
 
 
 # --- what is shown of a survey -------------------------------------------------------------------------------------

@@ -46,18 +46,24 @@ def learnt_interval(problem: Problem, volume: Tensor, parts: Mapping[str, Tensor
 
 
 def half_width(problem: Problem, volume: Tensor, learnt: Mapping[str, object]) -> Tensor:
-    """Of intervals for nine in ten samples, in the unit of ``volume``: zero at live traces.
+    """Of intervals for nine in ten samples, in the unit of ``volume``: zero at live traces."""
+    kinds = {kind.name: kind.missing for kind in kinds_of_holes(problem.op.live.cpu().numpy())}  # type: ignore[attr-defined]
+    return widths(volume, kinds, learnt, loudness_of(problem))
 
-    A hole of a kind that could not be tested has the widest.
+
+def widths(volume: Tensor, holes: Mapping[str, np.ndarray], learnt: Mapping[str, object], unit: float) -> Tensor:
+    """The same for any rows of a survey whose live samples have the root mean square ``unit``.
+
+    ``holes`` are the missing traces of these rows by kind, bool ``(rows, columns)``. A hole of a kind that could not be
+    tested has the widest.
     """
     known = learnt["kinds"]
     assert isinstance(known, Mapping)
-    loudness, unit = local_loudness(volume), loudness_of(problem)
-    widths = {name: kind["factors"][f"{LEVEL:g}"] * (loudness + kind["floor"] * unit) for name, kind in known.items()}
-    widest, out = torch.stack(list(widths.values())).amax(dim=0), torch.zeros_like(volume)
-    for kind in kinds_of_holes(problem.op.live.cpu().numpy()):  # type: ignore[attr-defined]
-        missing = torch.from_numpy(kind.missing)[:, None]
-        out = torch.where(missing, widths.get(kind.name, widest), out)
+    loudness = local_loudness(volume)
+    found = {name: kind["factors"][f"{LEVEL:g}"] * (loudness + kind["floor"] * unit) for name, kind in known.items()}
+    widest, out = torch.stack(list(found.values())).amax(dim=0), torch.zeros_like(volume)
+    for name, missing in holes.items():
+        out = torch.where(torch.from_numpy(missing)[:, None], found.get(name, widest), out)
     return out
 
 

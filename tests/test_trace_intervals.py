@@ -15,7 +15,6 @@ from medrecon.data.traces import Traces
 from medrecon.physics.seismic import TraceMask, make_trace_mask
 from medrecon.problem import Problem
 from medrecon.scans import problem_from_scan
-from medrecon.selection import Selection
 from medrecon.trace_intervals import half_width, learnt_interval, local_loudness, loudness_of
 
 SHAPE = (24, 32, 40)
@@ -106,8 +105,3 @@ def test_what_stands_at_missing_places_plays_no_part():
     part[:2] = problem.op.live[:2, None]
     volume = 0.9 * problem.y + 10
     assert learnt_interval(other, volume, {"": part}) == learnt_interval(problem, volume, {"": part})
-
-
-def test_another_method_takes_no_interval_of_a_mixture():
-    chosen = Selection("mixture", "", {"linear": 2.0, "mixture": 1.0}, "mixture", 3.0, interval={"traces": 9})
-    assert not chosen.alone().interval and chosen.alone().method == "linear"

@@ -118,6 +118,18 @@ class Job:
             shape = (scan.volume_geometry.shape[0], shape[1], shape[2])
         return grid_of(scan, shape, voxel), source_orientation(scan)
 
+    def prior(self, modality: str) -> NetworkPrior | None:
+        """The prior that is asked for, needed, or to be considered by ``auto``; in tiles if they are asked for."""
+        from medrecon.samplers import samplers
+        from medrecon.scans import prior_for
+
+        config = self.config
+        device = running.device_name(config.device or "auto")
+        if config.prior is None and config.method != "auto" and not samplers.get(config.method or "").needs_prior:
+            return None
+        prior = prior_for(modality, config.prior, device=device)
+        return prior if prior is None or config.tile is None else prior.tiled(config.tile)
+
     def prepared(self, *, for_plan: bool = False, scan: Scan | KSpace | Traces | None = None) -> Prepared:
         """Everything that the run needs; for a plan nothing that takes long: MR phase as the centre of k-space has it.
 
@@ -127,8 +139,7 @@ class Job:
         from medrecon.data import Traces
         from medrecon.data.formats import content_for
         from medrecon.data.reading import naming
-        from medrecon.samplers import samplers
-        from medrecon.scans import prior_for, problem_from_scan
+        from medrecon.scans import problem_from_scan
 
         config = self.config
         settings = self.method_settings()
@@ -138,11 +149,7 @@ class Job:
             console.remark(f"{self.data.name}: {text}")
         quantity = options.quantity_name(config.quantity) or ("HU" if scan.modality == "ct" else None)
         grid, orientation = self.grid(scan)
-        prior = None
-        if config.prior is not None or config.method == "auto" or samplers.get(config.method or "").needs_prior:
-            prior = prior_for(scan.modality, config.prior, device=device)
-            if prior is not None and config.tile is not None:
-                prior = prior.tiled(config.tile)
+        prior = self.prior(scan.modality)
         if content_for(self.output) is Traces:
             if not isinstance(scan, Traces):
                 raise UsageError("only seismic data are written as traces", where=self.output.name, found=scan.modality)

@@ -1,10 +1,13 @@
-"""`recon` of surveys that do not fit into memory: from SEG-Y to SEG-Y, window by window."""
+"""`recon` of surveys that do not fit into memory: from SEG-Y to SEG-Y, some rows at a time."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
@@ -13,16 +16,17 @@ from medrecon.cli.stored import Beside, stored_report
 from medrecon.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from medrecon.cli.job import Job
     from medrecon.data.trace_grid import ReadOptions
     from medrecon.data.traces import Traces
-    from medrecon.streaming import Filled, Source
+    from medrecon.filling import Filled, Method
+    from medrecon.prior import NetworkPrior
+    from medrecon.streaming import Source
 
-    About = Callable[[Filled], dict[str, object]]
+Found = TypeVar("Found")
 
 _BASELINE = "linear"  # as of runs in memory
+_TILE = 256  # samples and traces that a prior takes at once of sections larger than `medrecon.streaming.SECTION`
 
 
 def is_for(job: Job) -> bool:
@@ -46,42 +50,54 @@ def _options(job: Job) -> ReadOptions | None:
 
 
 def execute(job: Job) -> dict[str, object]:
-    """Fill the traces, write them and the baseline; returns the summary. Raises UsageError for what needs a volume."""
+    """Fill the traces, write them, the baseline and the intervals; returns the summary."""
+    from medrecon.data import write
+    from medrecon.filling import work_folder
     from medrecon.streaming import Source, allowed_bytes, judged_by, predicted
 
     config, began, said = job.config, time.perf_counter(), _options(job)
-    settings, method = job.method_settings(), config.method or "auto"
-    _refuse(job, method, settings)
-    console.remark(f"{job.data.name}: larger than the memory that may be taken; filled window by window")
-    source, tests = Source.open(job.data, said), dict[str, object]()
-    if method == "auto" or config.trust == "full":
-        tests = predicted(source, allowed_bytes(said), method, settings, config.seed or 0)
-    selection = tests.get("selection")
-    if isinstance(selection, dict):
-        method = str(selection["method"])
+    settings, name, seed = job.method_settings(), config.method or "auto", config.seed or 0
+    prior = job.prior("seismic")
+    _refuse(job, name, settings, prior)
+    console.remark(f"{job.data.name}: larger than the memory that may be taken; filled some rows at a time")
+    source, allowed, tests = Source.open(job.data, said), allowed_bytes(said), dict[str, object]()
+    prior = _fitting(prior, source, allowed, asked=config.prior is not None or name != "auto")
+    if name == "auto" or config.trust == "full":
+        tests = predicted(source, allowed, name, settings, seed, prior)
+    method, classical = _chosen(name, settings, tests, prior)
     beside = Beside(job.output)
-    earlier = beside.of_earlier_run()
-    baseline = None if method == _BASELINE else beside.named("baseline")
-    with running.stoppable() as stop:
-
-        def written(method: str, settings: dict[str, object], target: Path, about: About) -> dict[str, object]:
-            return _written(job, source, method, settings, target, stop, about)
-
-        def result(filled: Filled) -> dict[str, object]:
-            judged = tests if config.trust == "none" else judged_by(filled, tests)
-            return _record(job, filled.traces, method, settings, judged, baseline, time.perf_counter() - began)
-
-        record = written(method, settings, job.output, result)
-        if baseline is not None:
-            written(_BASELINE, {}, baseline, lambda filled: _companion(record))
-    beside.remove(earlier, [] if baseline is None else [baseline.name])
+    earlier, companions = beside.of_earlier_run(), dict[str, str]()
+    with running.stoppable() as stop, work_folder(job.output) as folder:
+        run = _Run(job, source, Path(folder), stop, allowed)
+        start = run.filled(classical) if method.prior is not None else None
+        filled = run.filled(replace(method, start=start, seed=seed))
+        if start is not None or method.name != classical.name:
+            companions["baseline"] = beside.named("baseline").name
+        judged, width = dict[str, object](), None
+        if config.trust != "none":
+            if (width := run.half_width(filled, tests)) is not None:
+                companions["half-width"] = beside.named("half-width").name
+            judged = judged_by(source.live, filled.loudness, tests)
+        record = _record(job, filled.traces, method, judged, companions, time.perf_counter() - began)
+        if "baseline" in companions:
+            record["baseline_method"] = classical.name
+        write(job.output, filled.traces, overwrite=job.overwrite, provenance=record)
+        if width is not None:
+            about = _companion(record, "half-width", method.name)
+            write(beside.named("half-width"), width, overwrite=job.overwrite, provenance=about)
+        if "baseline" in companions:
+            about = _companion(record, "baseline", classical.name)
+            baseline = start or run.filled(classical)
+            write(beside.named("baseline"), baseline.traces, overwrite=job.overwrite, provenance=about)
+    beside.remove(earlier, companions.values())
     summary = {
-        "output": str(job.output), "method": method, "status": "done", "samples": 1, "seed": config.seed or 0,
+        "output": str(job.output), "method": method.name, "status": "done", "samples": 1, "seed": seed,
         "quantity": "amplitude", "discrepancy": 0.0, "noise_known": False, "seconds": time.perf_counter() - began,
         **{name: value for name, value in _mapping(record["residual"]).items() if name != "noise"},
+        **{name: str(beside.named(name)) for name in companions},
     }  # fmt: skip
-    if baseline is not None:
-        summary |= {"baseline": str(baseline), "baseline_method": _BASELINE, "baseline_discrepancy": 0.0}
+    if "baseline" in companions:
+        summary |= {"baseline_method": classical.name, "baseline_discrepancy": 0.0}
     if config.report is not None:
         from medrecon.report import write_report
 
@@ -90,11 +106,11 @@ def execute(job: Job) -> dict[str, object]:
     return summary
 
 
-def _refuse(job: Job, method: str, settings: dict[str, object]) -> None:
+def _refuse(job: Job, method: str, settings: dict[str, object], prior: NetworkPrior | None) -> None:
     for name, asked in {
         "--samples": (job.config.samples or 1) > 1,
-        "--prior": job.config.prior is not None,
-        "--set": method == "auto" and bool(settings),
+        "--device": job.config.device not in (None, "auto", "cpu"),
+        "--set": method == "auto" and bool(settings) and prior is None,
     }.items():
         if asked:
             raise UsageError(
@@ -103,52 +119,122 @@ def _refuse(job: Job, method: str, settings: dict[str, object]) -> None:
             )  # fmt: skip
 
 
-def _written(
-    job: Job, source: Source, method: str, settings: dict[str, object], target: Path, stop: list[int], about: About
-) -> dict[str, object]:
-    """Fill the survey by one method and write it with its record, which is returned."""
-    from medrecon.data import write
-    from medrecon.streaming import fill, work_file
+def _fitting(prior: NetworkPrior | None, source: Source, allowed: int, *, asked: bool) -> NetworkPrior | None:
+    """The prior as large sections need it; None where it does not fit into memory and nobody ``asked`` for it."""
+    from medrecon.streaming import SECTION, rows_at_once
 
-    with work_file(target) as folder:
+    if prior is None:
+        return None
+    try:
+        rows_at_once(source, allowed, with_prior=True)
+    except UsageError:
+        if asked:
+            raise
+        console.remark("the prior is left out: it needs more memory for sections of this size")
+        return None
+    _, samples, columns = source.shape
+    return prior if "tile" in prior.card.architecture or samples * columns <= SECTION else prior.tiled(_TILE)
+
+
+def _chosen(
+    name: str, settings: dict[str, object], tests: dict[str, object], prior: NetworkPrior | None
+) -> tuple[Method, Method]:
+    """The method, and the classical one that it starts from or is shown beside: as of runs in memory."""
+    from medrecon.filling import Method
+    from medrecon.samplers import samplers
+    from medrecon.selection import Selection
+
+    classical = Method(_BASELINE)
+    if (record := tests.get("selection")) is not None:
+        selection = Selection(**_mapping(record))  # type: ignore[arg-type]
+        name = selection.method
+        if samplers.get(name).needs_prior:
+            classical = Method(selection.classical, selection.settings(selection.classical))
+        else:
+            settings = selection.settings(name)
+    needed = prior if samplers.get(name).needs_prior else None
+    return Method(name, settings, needed), classical
+
+
+@dataclass(frozen=True)
+class _Run:
+    """The parts of one run that share its survey, its folder of work files, and who may stop it."""
+
+    job: Job
+    source: Source
+    folder: Path
+    stop: list[int]
+    allowed: int
+
+    def filled(self, method: Method) -> Filled:
+        """The survey filled by one method, with progress on stderr. A signal ends the command."""
+        from medrecon.filling import fill
+
+        with self._bar(method.name) as show:
+            found = fill(self.source, method, self._work(), show, self.allowed)
+        return self._kept(found)
+
+    def half_width(self, filled: Filled, tests: dict[str, object]) -> Traces | None:
+        """Intervals from what hidden traces taught; their mean goes into ``tests``. None where nothing was taught."""
+        from medrecon.filling import fill_widths
+
+        learnt = _mapping(tests.get("intervals"))
+        if "kinds" not in learnt:
+            return None
+        with self._bar("intervals") as show:
+            found = fill_widths(filled, learnt, self._work(), show)
+        width, mean = self._kept(found)
+        tests["intervals"] = learnt | {"mean_half_width": mean}
+        return width
+
+    def _work(self) -> Path:
+        return self.folder / f"samples-{len(list(self.folder.iterdir()))}"
+
+    @contextmanager
+    def _bar(self, stage: str) -> Iterator[Callable[[int, int], bool]]:
         bars = running.Bars()
 
         def show(done: int, rows: int) -> bool:
-            bars.show(method, done, rows)
-            return not stop
+            bars.show(stage, done, rows)
+            return not self.stop
 
-        filled = fill(source, method, settings, Path(folder) / "samples", show)
-        bars.close()
-        if filled is None:
-            console.say(f"medrecon: interrupted. {target.name} was not written.")
-            raise typer.Exit(128 + stop[0])
-        record = about(filled)
-        write(target, filled.traces, overwrite=job.overwrite, provenance=record)
-    return record
+        try:
+            yield show
+        finally:
+            bars.close()
+
+    def _kept(self, found: Found | None) -> Found:
+        if found is None:
+            console.say(f"medrecon: interrupted. {self.job.output.name} was not written.")
+            raise typer.Exit(128 + self.stop[0])
+        return found
 
 
 def _record(
-    job: Job, filled: Traces, method: str, settings: dict[str, object], judged: dict[str, object],
-    baseline: Path | None, seconds: float,
-) -> dict[str, object]:  # fmt: skip
+    job: Job, filled: Traces, method: Method, judged: dict[str, object], companions: dict[str, str], seconds: float
+) -> dict[str, object]:
     """As of a run in memory."""
     from medrecon.data.provenance import describe_run
     from medrecon.data.survey import survey_of
     from medrecon.scans import measured_in_words
 
+    card = None if method.prior is None else method.prior.card
+    run = {"method": method.name, "samples": 1, "seconds": seconds, "in_windows": True,
+           "prior": card and card.name, "prior_sha256": card and card.sha256}  # fmt: skip
     return describe_run(
         inputs=[job.data],
-        settings={"method": method, **settings},
+        weights=running.prior_file(method.prior, job.config.prior),
+        settings={"method": method.name, **method.settings},
         seed=job.config.seed,
         residual=judged | {"noise": {}},
         timings={"seconds": seconds},
         extra={
             "status": "done",
-            "method": method,
-            "baseline_method": None if baseline is None else _BASELINE,
-            "beside": {} if baseline is None else {"baseline": baseline.name},
+            "method": method.name,
+            "baseline_method": None,
+            "beside": companions,
             "request": vars(job.config) | {"preview": None},
-            "run": {"method": method, "samples": 1, "prior": None, "seconds": seconds, "in_windows": True},
+            "run": run,
             "data": {
                 "title": f"{job.data.name}: {measured_in_words(filled)}",
                 "modality": "seismic",
@@ -158,9 +244,9 @@ def _record(
     )
 
 
-def _companion(record: dict[str, object]) -> dict[str, object]:
-    kept = ("versions", "seed", "inputs", "data")
-    return {key: record[key] for key in kept if key in record} | {"role": "baseline", "method": _BASELINE}
+def _companion(record: dict[str, object], name: str, method: str) -> dict[str, object]:
+    kept = ("versions", "seed", "inputs", "weights", "data")
+    return {key: record[key] for key in kept if key in record} | {"role": name, "method": method}
 
 
 def _mapping(value: object) -> dict[str, object]:

@@ -12,6 +12,7 @@ from helpers.command_line import Run
 from helpers.traces import dipping, write_segy
 from medrecon.cli.job import _with_traces
 from medrecon.data import Traces, read, read_volume, write
+from medrecon.data.provenance import read_sidecar
 from medrecon.data.segy import open_segy
 from medrecon.viewer.reading import read_layers
 
@@ -250,15 +251,34 @@ def test_recon_gives_the_same_file_either_way(run: Run, holes: Path, tmp_path: P
     assert run("recon", holes, "-o", "memory.sgy", *words).code == 0
     answer = run("recon", holes, "-o", "stream.sgy", *words, "--traces", "memory=0.05", "--json")
     assert answer.code == 0, answer.err
-    assert "window by window" in answer.err and answer.json()["method"] == "pocs"
+    assert "some rows at a time" in answer.err and answer.json()["method"] == "pocs"
     assert (tmp_path / "stream.sgy").read_bytes() == (tmp_path / "memory.sgy").read_bytes()
     assert not list(tmp_path.glob(".*work"))
     assert (tmp_path / "stream-baseline.sgy").read_bytes() == (tmp_path / "memory-baseline.sgy").read_bytes()
     assert "BY LINEAR" in "".join(open_segy(tmp_path / "stream-baseline.sgy").text)
-    for words in (("--samples", 2), ("--method", "tv")):
-        answer = run("recon", holes, "-o", "not.sgy", *words, "--traces", "memory=0.05")
-        assert answer.code == 2 and "memory" in answer.err
+    answer = run("recon", holes, "-o", "not.sgy", "--samples", 2, "--traces", "memory=0.05")
+    assert answer.code == 2 and "memory" in answer.err
     assert not (tmp_path / "not.sgy").exists()
+
+
+def test_recon_with_a_prior_gives_the_same_file_either_way(run: Run, holes: Path, tmp_path: Path, monkeypatch):
+    """Of a survey with no more rows than a band: result, intervals, baseline, and what the record says of them."""
+    words = ("--method", "refine", "--prior", "seismic", "--trust", "full")
+    assert run("recon", holes, "-o", "memory.sgy", *words).code == 0
+    answer = run("recon", holes, "-o", "stream.sgy", *words, "--traces", "memory=0.05", "--json")
+    assert answer.code == 2 and "needs more memory" in answer.err
+    monkeypatch.setattr("medrecon.streaming.exceeds_memory", lambda *_: True)
+    answer = run("recon", holes, "-o", "stream.sgy", *words, "--json")
+    assert answer.code == 0 and "some rows at a time" in answer.err
+    records = [read_sidecar(tmp_path / f"{name}.sgy") or {} for name in ("memory", "stream")]
+    for name in ("", "-baseline", "-half-width"):
+        memory, stream = (read(tmp_path / f"{kind}{name}.sgy").data for kind in ("memory", "stream"))
+        np.testing.assert_allclose(stream, memory, atol=1e-5 * np.abs(memory).max())
+    for told in ("method", "baseline_method"):
+        assert records[0][told] == records[1][told]
+    assert records[1]["run"]["prior"] == "seismic" and records[1]["weights"] == records[0]["weights"]
+    assert set(records[1]["beside"]) == {"baseline", "half-width"}
+    assert "HALF-WIDTH OF REFINE" in "".join(open_segy(tmp_path / "stream-half-width.sgy").text)
 
 
 def test_a_streamed_run_takes_away_what_belonged_to_the_result_before(run: Run, holes: Path, tmp_path: Path):
@@ -277,7 +297,14 @@ def test_a_streamed_run_has_a_report_like_any_other(run: Run, holes: Path, tmp_p
     assert answer.code == 0, answer.err
     assert answer.json()["selection"]["errors"] and answer.json()["verdict"]["text"]
     page = (tmp_path / "s.html").read_text(encoding="utf-8")
-    for words in ("Hidden traces", "linear (baseline)", "not in the file: 30", "8 × 10 traces", "single traces"):
+    for words in (
+        "Hidden traces",
+        "linear (baseline)",
+        "half-width",
+        "not in the file: 30",
+        "8 × 10 traces",
+        "single traces",
+    ):
         assert words in page, words
     assert "larger than memory" not in page
     assert run("report", "stream.sgy", "-o", "t.html", "--truth", truth).code == 0
