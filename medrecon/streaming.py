@@ -39,7 +39,7 @@ LEAST_ROWS = 32
 SECTION = 512 * 512
 """Samples of the largest section that a network takes as a whole; larger ones it takes in tiles."""
 
-_PRIOR_BYTES = 120  # that a sample takes with a prior
+_PRIOR_BYTES = 200  # that a sample takes with a prior
 _NETWORK_BYTES = 2400  # that it takes while the network sees its section
 
 _SHARE = 0.6  # of the free memory

@@ -105,7 +105,7 @@ def test_a_survey_without_live_traces_is_refused(tmp_path: Path):
 def test_with_a_prior_fewer_rows_fit(holes: Path):
     source, row = Source.open(holes), COLUMNS * SAMPLES
     assert rows_at_once(source, 20 * row * 48) == 20 and rows_at_once(source, 5) == 1
-    needed = row * (2400 + 32 * 120)
+    needed = row * (2400 + 32 * 200)
     assert rows_at_once(source, needed, with_prior=True) == 32 and rows_at_once(source, needed) == ROWS
     with pytest.raises(UsageError, match="a prior needs more memory"):
         rows_at_once(source, needed - 1, with_prior=True)
