@@ -17,7 +17,7 @@ from medrecon.seismic import seismic_problem
 from medrecon.selection import best_shares, classical_methods
 from medrecon.training.guides import guide_makers
 
-KINDS = ("random", "random", "random", "regular", "regular", "gap", "lines", "hole")
+KINDS = ("random", "regular", "regular", "regular", "gap", "gap", "lines", "hole")
 _SHARES = (0.3, 0.85)  # missing traces, random ones and lines
 _STEPS = (2, 2, 2, 3, 4)  # of regular columns
 _WIDEST = 16  # traces of a gap
@@ -29,7 +29,7 @@ _ALSO = 0.2  # share of surveys with random holes beside the others
 _FEW = 8  # rows: with fewer, lines are missing along columns alone
 
 
-@guide_makers.register("seismic", levels=(30, 50, 70, 85), least=1, windows=True, edition=3)
+@guide_makers.register("seismic", levels=(30, 50, 70, 85), least=1, windows=True, edition=4)
 def missing_traces(truth: Volume, rng: np.random.Generator, views: int | None = None) -> tuple[Problem, Volume]:
     """Sections ``(row, time, column)`` without some of their traces, filled by what suits the holes.
 
