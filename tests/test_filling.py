@@ -194,7 +194,7 @@ def work(path):
     summary = Job(Path(path), Path(path).with_suffix(".full.sgy"), config).execute()
     assert Path(summary["baseline"]).exists() and Path(summary["report"]).exists()
 
-watcher = threading.Thread(target=watch)
+watcher = threading.Thread(target=watch, daemon=True)
 watcher.start()
 for path in sys.argv[1:]:  # the first, small one compiles and loads everything
     before = highest[0]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from medrecon.prior import NetworkPrior
     from medrecon.streaming import Source
 
-Found = TypeVar("Found")
+_Found = TypeVar("_Found")
 
 _BASELINE = "linear"  # as of runs in memory
 _TILE = 256  # samples and traces that a prior takes at once of sections larger than `medrecon.streaming.SECTION`
@@ -66,37 +66,27 @@ def execute(job: Job) -> dict[str, object]:
         tests = predicted(source, allowed, name, settings, seed, prior)
     method, classical = _chosen(name, settings, tests, prior)
     beside = Beside(job.output)
-    earlier, companions = beside.of_earlier_run(), dict[str, str]()
+    earlier = beside.of_earlier_run()
     with running.stoppable() as stop, work_folder(job.output) as folder:
         run = _Run(job, source, Path(folder), stop, allowed)
-        start = run.filled(classical) if method.prior is not None else None
-        filled = run.filled(replace(method, start=start, seed=seed))
-        if start is not None or method.name != classical.name:
-            companions["baseline"] = beside.named("baseline").name
-        judged, width = dict[str, object](), None
-        if config.trust != "none":
-            if (width := run.half_width(filled, tests)) is not None:
-                companions["half-width"] = beside.named("half-width").name
-            judged = judged_by(source.live, filled.loudness, tests)
-        record = _record(job, filled.traces, method, judged, companions, time.perf_counter() - began)
-        if "baseline" in companions:
+        filled, others = run.surveys(replace(method, seed=seed), classical, tests)
+        judged = {} if config.trust == "none" else judged_by(source.live, filled.loudness, tests)
+        files = {other: beside.named(other) for other in others}
+        record = _record(job, filled.traces, method, judged, files, time.perf_counter() - began)
+        if "baseline" in others:
             record["baseline_method"] = classical.name
         write(job.output, filled.traces, overwrite=job.overwrite, provenance=record)
-        if width is not None:
-            about = _companion(record, "half-width", method.name)
-            write(beside.named("half-width"), width, overwrite=job.overwrite, provenance=about)
-        if "baseline" in companions:
-            about = _companion(record, "baseline", classical.name)
-            baseline = start or run.filled(classical)
-            write(beside.named("baseline"), baseline.traces, overwrite=job.overwrite, provenance=about)
-    beside.remove(earlier, companions.values())
+        for other, traces in others.items():
+            about = _companion(record, other, classical.name if other == "baseline" else method.name)
+            write(files[other], traces, overwrite=job.overwrite, provenance=about)
+    beside.remove(earlier, [path.name for path in files.values()])
     summary = {
         "output": str(job.output), "method": method.name, "status": "done", "samples": 1, "seed": seed,
         "quantity": "amplitude", "discrepancy": 0.0, "noise_known": False, "seconds": time.perf_counter() - began,
-        **{name: value for name, value in _mapping(record["residual"]).items() if name != "noise"},
-        **{name: str(beside.named(name)) for name in companions},
+        **{figure: value for figure, value in _mapping(record["residual"]).items() if figure != "noise"},
+        **{other: str(path) for other, path in files.items()},
     }  # fmt: skip
-    if "baseline" in companions:
+    if "baseline" in others:
         summary |= {"baseline_method": classical.name, "baseline_discrepancy": 0.0}
     if config.report is not None:
         from medrecon.report import write_report
@@ -166,6 +156,17 @@ class _Run:
     stop: list[int]
     allowed: int
 
+    def surveys(self, method: Method, classical: Method, tests: dict[str, object]) -> tuple[Filled, dict[str, Traces]]:
+        """The result, and what stands beside it by name; all of it is made before anything is written."""
+        start = None if method.prior is None else self.filled(classical)
+        filled = self.filled(replace(method, start=start))
+        others: dict[str, Traces] = {}
+        if self.job.config.trust != "none" and (width := self.half_width(filled, tests)) is not None:
+            others["half-width"] = width
+        if method.name != classical.name:
+            others["baseline"] = (start or self.filled(classical)).traces
+        return filled, others
+
     def filled(self, method: Method) -> Filled:
         """The survey filled by one method, with progress on stderr. A signal ends the command."""
         from medrecon.filling import fill
@@ -203,7 +204,7 @@ class _Run:
         finally:
             bars.close()
 
-    def _kept(self, found: Found | None) -> Found:
+    def _kept(self, found: _Found | None) -> _Found:
         if found is None:
             console.say(f"medrecon: interrupted. {self.job.output.name} was not written.")
             raise typer.Exit(128 + self.stop[0])
@@ -211,7 +212,7 @@ class _Run:
 
 
 def _record(
-    job: Job, filled: Traces, method: Method, judged: dict[str, object], companions: dict[str, str], seconds: float
+    job: Job, filled: Traces, method: Method, judged: dict[str, object], files: dict[str, Path], seconds: float
 ) -> dict[str, object]:
     """As of a run in memory."""
     from medrecon.data.provenance import describe_run
@@ -232,7 +233,7 @@ def _record(
             "status": "done",
             "method": method.name,
             "baseline_method": None,
-            "beside": companions,
+            "beside": {name: path.name for name, path in files.items()},
             "request": vars(job.config) | {"preview": None},
             "run": run,
             "data": {

@@ -234,6 +234,38 @@ def traces(records: Records) -> str:
     return "\n".join(lines)
 
 
+def trace_gains(records: Records) -> str:
+    """One row per kind of cube and of holes: what diffusion gains over the best classical method of each cube.
+
+    Mean over cubes with the worst and the best; classical are all methods that need no prior, `dip` among them, then
+    those without it.
+    """
+    lines = [
+        "",
+        "| cubes | holes | best classical | refine | auto | refine over all but `dip` |",
+        "|---|---|---|---|---|---|",
+    ]
+    for (kind, holes, share), rows in grouped(
+        [r | {"kind": r["survey"].split("-")[0]} for r in records], "kind", "holes", "share"
+    ).items():
+        cubes = by_case(rows, "survey")
+        gains: dict[str, list[float]] = defaultdict(list)
+        best = []
+        for found in cubes.values():
+            reached = {m: r["snr_missing"] for m, r in found.items() if r["prior"] is None and m != "auto, classical"}
+            best.append(max(reached, key=lambda m: reached[m]))
+            for name, methods in (("refine", reached), ("auto", reached), ("others", reached.keys() - {"dip"})):
+                own = found["refine" if name == "others" else name]["snr_missing"]
+                gains[name].append(own - max(reached[m] for m in methods))
+        cells = [
+            f"{np.mean(g):+.1f} ({min(g):+.1f} to {max(g):+.1f})"
+            for g in (gains[n] for n in ("refine", "auto", "others"))
+        ]
+        named = ", ".join(f"`{m}`" for m in dict.fromkeys(best))
+        lines.append(f"| {len(cubes)} {kind} | {holes}, {share:.0%} | {named} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def coverage(records: Records) -> str:
     """One row per method and number of data: share of the true voxels within the intervals, over patients."""
     levels = list(records[-1]["coverage"])
@@ -300,6 +332,7 @@ TABLES: dict[str, tuple[Callable[[Records], str], str]] = {
     "measured": (predicted_views, "ct-measured.jsonl"),
     "seismic": (traces, "seismic.jsonl"),
     "seismic-cubes": (traces, "seismic-cubes.jsonl"),
+    "seismic-gains": (trace_gains, "seismic-cubes.jsonl"),
 }
 """Name of the marks in the page: how a table is made, and of which runs."""
 
