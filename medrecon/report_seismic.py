@@ -146,9 +146,15 @@ def _hidden(data: ReportData) -> str:
         '<h2>Hidden traces</h2><p class="note">Live traces were hidden, in holes like those there are'
         f"{f' ({said})' if said else ''}, and predicted from the others: what each method can do on this survey, "
         "without a truth. Kinds of holes count by their share of the missing traces; it says nothing of holes of "
-        "another form.</p>"
+        f"another form.{_BACK if any('back' in str(part['name']) for part in parts) else ''}</p>"
         f'<div class="scroll"><table><thead><tr><th>method</th>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
     )
+
+
+_BACK = (
+    " Predicted back: a method fills the holes, and what lies beside them is hidden and predicted from what it filled, "
+    "so that it is tested at the very hole."
+)
 
 
 def _scores(tested: Mapping[str, object]) -> dict[str, float]:

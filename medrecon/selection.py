@@ -13,6 +13,7 @@ from torch import Tensor
 
 from medrecon.data.volume import Geometry
 from medrecon.physics.linop import LinearOperator
+from medrecon.physics.seismic import TraceMask
 from medrecon.prior import NetworkPrior, Prior
 from medrecon.problem import Problem
 from medrecon.trace_intervals import learnt_interval
@@ -24,6 +25,7 @@ _MARGIN = 1.0  # the prior has to predict at least as well as the classical volu
 _DOUBTED = 0.9  # and clearly better where the object is none of those that it knows, or the test not the problem itself
 _LEAST_SHARE = 0.05  # of a mixture: a method that has less is left out
 _RIDGE = 0.02  # of the smallest square error, added to each: hidden traces are few, and shares of them uncertain
+_BACK = 0.75  # of the score of compact holes: what lies beside them, predicted back; the rest are holes elsewhere
 _LUCK = 0.1  # by which a mixture must predict one gap or block better than its best method; n: over the root of n
 
 
@@ -90,15 +92,41 @@ class Part:
 
 
 @dataclass(frozen=True, eq=False)
+class Answer:
+    """What a method says of hidden data; where holes are compact also of the holes, and back of what lies beside them.
+
+    All are volumes.
+    """
+
+    hidden: Tensor
+    filled: Tensor | None = None
+    back: Tensor | None = None
+
+    @classmethod
+    def mean(cls, answers: Sequence[Answer], shares: Sequence[float]) -> Answer:
+        """In shares."""
+
+        def of(volumes: Sequence[Tensor | None]) -> Tensor | None:
+            known = [share * volume for share, volume in zip(shares, volumes, strict=True) if volume is not None]
+            return torch.stack(known).sum(dim=0) if known else None
+
+        hidden = of([answer.hidden for answer in answers])
+        assert hidden is not None
+        return cls(hidden, of([answer.filled for answer in answers]), of([answer.back for answer in answers]))
+
+
+@dataclass(frozen=True, eq=False)
 class HeldOut:
     """Data that are left out as a test, in one or more parts that do not overlap; their shares sum to one.
 
-    ``op`` and ``y`` are what to test on, where that is not the problem itself.
+    ``op`` and ``y`` are what to test on, where that is not the problem itself. ``beside`` are the data beside compact
+    holes: a method that fills a hole well can predict them back from it, and so is tested at the very hole.
     """
 
     parts: tuple[Part, ...]
     op: LinearOperator | None = None
     y: Tensor | None = None
+    beside: tuple[Part, ...] = ()
 
     @property
     def mask(self) -> Tensor:
@@ -130,6 +158,12 @@ class HeldOut:
         grid = Geometry.from_spacing(self.op.domain.shape, (1.0, 1.0, 1.0))  # type: ignore[arg-type]
         return replace(problem, op=self.op, y=self.y, geometry=grid)
 
+    def to_go_back(self, problem: Problem, filled: Tensor) -> Problem:
+        """The problem with its holes ``filled`` as if measured, and what lies beside compact ones left out."""
+        op: TraceMask = problem.op  # type: ignore[assignment]
+        y = torch.where(op.known.expand_as(problem.y) > 0, problem.y, filled)
+        return replace(problem, op=op.complete(), y=y, used=1 - torch.stack([part.mask for part in self.beside]).sum(0))
+
     def signal(self, problem: Problem) -> float:
         """Root mean square of what was left out, in the unit of :meth:`error`."""
         return Part("", 1.0, self.mask).rms(problem, problem.y)
@@ -140,23 +174,36 @@ class HeldOut:
         Of several parts each counts by its share, relative to its own signal: what is missing is as loud as the rest
         wherever the parts to test on happened to lie.
         """
-        return float(self.products(problem, [volume])[0, 0]) ** 0.5
+        return float(self.products(problem, [Answer(volume)])[0, 0]) ** 0.5
 
-    def products(self, problem: Problem, volumes: Sequence[Tensor]) -> np.ndarray:
-        """Mean products ``(n, n)`` of the errors of these volumes' predictions: the square of `error`, and between."""
-        residuals = [problem.op(volume) - problem.y for volume in volumes]
+    def products(self, problem: Problem, answers: Sequence[Answer]) -> np.ndarray:
+        """Mean products ``(n, n)`` of the errors of these predictions: the square of `error`, and between.
+
+        What was predicted back counts more than what was hidden in holes of its kind: it is about the hole itself.
+        """
+        residuals = [problem.op(answer.hidden) - problem.y for answer in answers]
+        back = [problem.op(answer.back) - problem.y for answer in answers if answer.back is not None]
         found = [part.products(problem, residuals) for part in self.parts]
-        if len(found) == 1:
+        if len(found) == 1 and not back:
             return found[0]
-        signals = [max(part.rms(problem, problem.y), _SILENT) for part in self.parts]
-        relative = [part.share * f / s**2 for part, f, s in zip(self.parts, found, signals, strict=True)]
-        return self.signal(problem) ** 2 * np.sum(relative, axis=0)
+        again = {part.name: _relative(part, problem, part.products(problem, back)) for part in self.beside if back}
+        total = np.zeros_like(found[0])
+        for part, own in zip(self.parts, found, strict=True):
+            relative = _relative(part, problem, own)
+            if part.name in again:
+                relative = (1 - _BACK) * relative + _BACK * again[part.name]
+            total += part.share * relative
+        return self.signal(problem) ** 2 * total
 
     def interval(self, problem: Problem, volume: Tensor) -> dict[str, object]:
         """What these errors teach of how far a volume may be off; {} where data are not themselves what is wanted."""
         if getattr(problem.op, "known", None) is None:
             return {}
         return learnt_interval(problem, volume, {part.name: part.mask for part in self.parts})
+
+
+def _relative(part: Part, problem: Problem, products: np.ndarray) -> np.ndarray:
+    return products / max(part.rms(problem, problem.y), _SILENT) ** 2
 
 
 def diffusion_method(prior: Prior) -> str:
@@ -183,8 +230,12 @@ def held_out(problem: Problem) -> HeldOut:
     """
     if hasattr(problem.op, "held_out"):
         op, y, parts = problem.op.held_out(problem.y)
-        other = () if op is problem.op else (op, y)
-        return HeldOut(tuple(Part(*part) for part in parts), *other)
+        if op is not problem.op:
+            return HeldOut(tuple(Part(*part) for part in parts), op, y)
+        hidden = tuple(Part(*part) for part in parts)
+        names = [part.name for part in hidden]
+        beside = tuple(Part(*part) for part in getattr(problem.op, "beside_holes", list)() if part[0] in names)
+        return HeldOut(hidden, beside=beside)
     axis = getattr(problem.op, "holdout_axis", 0)
     groups = problem.y.shape[axis]
     count = max(1, groups // _SHARE)
@@ -218,27 +269,36 @@ def select(
     held = held_out(problem)
     tested = held.tested(problem)
     reduced = replace(tested, used=held.used)
-    volumes = {method: solve(reduced, method, None) for method in classical}
-    products = held.products(tested, list(volumes.values()))
+
+    def answer(method: str, start: Answer | None = None) -> Answer:
+        first = (None, None, None) if start is None else (start.hidden, start.filled, start.back)
+        hidden = solve(reduced, method, first[0])
+        if not held.beside:
+            return Answer(hidden)
+        filled = solve(problem, method, first[1])
+        return Answer(hidden, filled, solve(held.to_go_back(problem, filled), method, first[2]))
+
+    answers = {method: answer(method) for method in classical}
+    products = held.products(tested, list(answers.values()))
     errors = dict(zip(classical, np.sqrt(products.diagonal()).tolist(), strict=True))
     shares = best_shares(products)
     mixture = {method: share for method, share in zip(classical, shares.tolist(), strict=True) if share > 0}
     mixed, least = float(shares @ products @ shares) ** 0.5, (1 - held.luck) * min(errors.values())
     if len(mixture) > 1 and mixed < least and not held.elsewhere:  # other problems have other shares
-        volumes[MIXTURE] = torch.stack([share * volumes[method] for method, share in mixture.items()]).sum(dim=0)
+        answers[MIXTURE] = Answer.mean([answers[method] for method in mixture], list(mixture.values()))
         errors[MIXTURE] = mixed
     method = best = min(errors, key=lambda name: errors[name])
     if problem.prior is not None:
         diffusion = diffusion_method(problem.prior)
-        volumes[diffusion] = solve(reduced, diffusion, volumes[best])
-        errors[diffusion] = held.error(tested, volumes[diffusion])
-        foreign = is_foreign(reduced, volumes[best])
+        answers[diffusion] = answer(diffusion, answers[best])
+        errors[diffusion] = float(held.products(tested, [answers[diffusion]])[0, 0]) ** 0.5
+        foreign = is_foreign(reduced, answers[best].hidden)
         margin = _DOUBTED if foreign or held.elsewhere else _MARGIN
         method = diffusion if errors[diffusion] <= margin * errors[best] else best
     if classical != (CLASSICAL,):
-        signal, hidden = held.signal(tested), [_of_part(tested, part, volumes) for part in held.parts]
+        signal, hidden = held.signal(tested), _hidden(held, tested, answers)
         reason = _signal_to_noise(hidden, signal, errors)
-        interval = held.interval(tested, volumes[method])
+        interval = held.interval(tested, answers[method].hidden)
         return Selection(method, reason, errors, best, signal, hidden, mixture if best == MIXTURE else {}, interval)
     words = "better" if method != best else "hardly better" if errors[diffusion] <= errors[best] else "worse"
     reason = (
@@ -273,6 +333,20 @@ def best_shares(products: np.ndarray) -> np.ndarray:
     best = best.round(3)
     best[best.argmax()] += 1 - best.sum()  # what rounding left over
     return best.round(3)
+
+
+def _hidden(held: HeldOut, tested: Problem, answers: Mapping[str, Answer]) -> list[dict[str, object]]:
+    """Of every part of the test what it was, and each method's error; what was predicted back follows its kind."""
+    beside, found = {part.name: part for part in held.beside}, []
+    for part in held.parts:
+        back = _BACK * part.share if part.name in beside else 0.0
+        own = replace(part, share=part.share - back)
+        found.append(_of_part(tested, own, {name: answer.hidden for name, answer in answers.items()}))
+        if back:
+            own = replace(beside[part.name], name=f"{part.name}, predicted back", share=back)
+            volumes = {name: answer.back for name, answer in answers.items() if answer.back is not None}
+            found.append(_of_part(tested, own, volumes))
+    return found
 
 
 def _of_part(problem: Problem, part: Part, volumes: Mapping[str, Tensor]) -> dict[str, object]:

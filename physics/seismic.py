@@ -9,7 +9,7 @@ from torch import Tensor
 from medrecon.errors import UsageError
 from medrecon.physics.linop import LinearOperator, Space, operators
 from medrecon.physics.trace_band import slowed
-from medrecon.physics.trace_holes import holes_like
+from medrecon.physics.trace_holes import beside_holes, holes_like
 from medrecon.registry import Registry
 
 _FEW = 8  # rows or columns: sections across fewer say nothing
@@ -113,6 +113,19 @@ class TraceMask(LinearOperator):
         parts = holes_like(self.live.cpu().numpy(), seed=seed)
         maps = [torch.from_numpy(part.traces)[:, None].to(torch.float32) for part in parts]
         return self, y, [(part.name, part.share, map_, part.holes) for part, map_ in zip(parts, maps, strict=True)]
+
+    def beside_holes(self) -> list[tuple[str, float, Tensor, int]]:
+        """Live traces beside compact holes, in the form of :meth:`held_out`; none where that is on another scale."""
+        if self.is_decimated:
+            return []
+        return [
+            (part.name, part.share, torch.from_numpy(part.traces)[:, None].to(torch.float32), part.holes)
+            for part in beside_holes(self.live.cpu().numpy())
+        ]
+
+    def complete(self) -> TraceMask:
+        """The same grid with every trace live."""
+        return TraceMask((self.domain.shape[0], self.domain.shape[1], self.domain.shape[2]), torch.ones_like(self.live))
 
     def _coarser(self, y: Tensor) -> tuple[TraceMask, Tensor, list[tuple[str, float, Tensor, int]]] | None:
         """See `held_out`; None where no line lies between two others, or nothing of it is live."""

@@ -202,6 +202,33 @@ def holes_like(live: np.ndarray, share: float = 0.05, *, seed: int = 0) -> list[
     return [Hidden(part.name, part.share / total, part.traces) for part in found]
 
 
+def beside_holes(live: np.ndarray) -> list[Hidden]:
+    """Live traces beside the compact holes, as much of them as these are large, along every axis and on either side.
+
+    A method that fills a hole well predicts them back from what it filled, so that they test it at the very hole. At
+    most half of the live traces are taken.
+    """
+    count, missing = int(live.sum()), int((~live).sum())
+    free, left, found = live.copy(), count // 2, []
+    for kind in kinds_of_holes(live):
+        if kind.name not in COMPACT:
+            continue
+        near = np.zeros_like(live)
+        for box in ndimage.find_objects(ndimage.label(kind.missing, np.ones((3, 3)))[0]):
+            places = np.argwhere(kind.missing[box]) + [part.start for part in box]
+            height, width = (part.stop - part.start for part in box)
+            for shift in ((0, width), (0, -width), (height, 0), (-height, 0)):
+                moved = places + shift
+                moved = moved[((moved >= 0) & (moved < live.shape)).all(axis=1)]
+                moved = moved[free[tuple(moved.T)]]
+                if _COVERED * len(places) * count / live.size <= len(moved) <= left:
+                    near[tuple(moved.T)], free[tuple(moved.T)] = True, False
+                    left -= len(moved)
+        if near.any():
+            found.append(Hidden(kind.name, int(kind.missing.sum()) / missing, near))
+    return found
+
+
 def _hide(
     kind: Kind, free: np.ndarray, compact: np.ndarray, count: int, wanted: int, random: np.random.Generator
 ) -> np.ndarray:

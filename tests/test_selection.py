@@ -12,8 +12,9 @@ from helpers.operators import MatrixOperator
 from helpers.problems import blocks, projection_problem
 from medrecon.data.volume import Geometry
 from medrecon.physics.noise import GaussianNoise
+from medrecon.physics.seismic import TraceMask
 from medrecon.problem import Problem
-from medrecon.selection import HeldOut, Part, best_shares, held_out, select
+from medrecon.selection import Answer, HeldOut, Part, best_shares, held_out, select
 
 SHAPE = (5, 12, 10)
 
@@ -130,7 +131,7 @@ def test_methods_that_err_in_different_ways_are_mixed():
 
     found = select(replace(made, prior=None), solve)
     assert found.method == found.classical == "mixture"
-    products = held_out(made).products(made, [truth + here, truth + there])
+    products = held_out(made).products(made, [Answer(truth + here), Answer(truth + there)])
     inverse = np.linalg.solve(products, np.ones(2))
     expected = dict(zip(("linear", "pocs"), inverse / inverse.sum(), strict=True))
     assert found.mixture == pytest.approx(expected, abs=0.02)
@@ -177,6 +178,35 @@ def test_what_one_hole_says_of_a_mixture_may_be_luck(holes: int, hidden: tuple[s
     for error, chosen in ((0.95, "linear"), (0.85, "pnp")):
         errors["pnp"] = error * torch.ones(1, 16, 16)
         assert select(guided, lambda reduced, method, start: 1 + errors[method]).method == chosen
+
+
+@pytest.mark.parametrize(("rough", "chosen"), [(1.2, "pocs"), (2.0, "linear")])
+def test_a_hole_is_tested_by_what_lies_beside_it(rough: float, chosen: str):
+    """Hidden elsewhere one method errs by 1, the other by ``rough``; from the filled gap they err by 1 and by 0.9."""
+    live = torch.ones(6, 30, dtype=torch.bool)
+    live[:, 12:16] = False
+    op, y = TraceMask((6, 20, 30), live), 1 + torch.rand(6, 20, 30)
+    op_y = op(y)
+    made = Problem(op, op_y, Geometry.from_spacing((6, 20, 30), (1, 1, 1)))
+    asked: list[tuple[str, torch.Tensor | None, torch.Tensor]] = []
+
+    def solve(reduced: Problem, method: str, start: torch.Tensor | None) -> torch.Tensor:
+        asked.append((method, reduced.used, reduced.y))
+        back = bool(reduced.op.live.all())  # type: ignore[attr-defined]
+        error = {"linear": 1.0, "pocs": 0.9 if back else rough}.get(method, 9.0)
+        return y + error
+
+    found = select(made, solve)
+    assert found.method == chosen
+    assert [part["name"] for part in found.hidden] == ["gaps", "gaps, predicted back"]
+    assert [part["share"] for part in found.hidden] == [0.25, 0.75] and found.hidden[1]["count"] == 2 * 6 * 4
+    assert "predicted back (75%)" in found.reason
+    (hidden, filled, back) = (ask for ask in asked if ask[0] == "pocs")
+    assert filled[1] is None and hidden[1] is not None and back[1] is not None
+    beside = torch.zeros(30, dtype=torch.bool)
+    beside[8:12], beside[16:20] = True, True
+    assert torch.equal(back[1][0, 0] == 0, beside)
+    assert torch.equal(back[2][:, :, ~beside], torch.where(live[:, None], y, y + rough)[:, :, ~beside])
 
 
 def test_best_shares_of_known_errors():

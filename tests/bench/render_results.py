@@ -219,6 +219,7 @@ def traces(records: Records) -> str:
 
     The last column is of `auto`: missing samples within its intervals, and their half-width over the loudness.
     """
+    records = [r | {"survey": r["survey"].partition("-")[0]} for r in records]  # several cubes of one kind are one row
     methods = list(dict.fromkeys(r["method"] for r in records))
     lines = ["", f"| survey | holes | {' | '.join(methods)} | within +- |", "|---|---|" + "---|" * (len(methods) + 1)]
     for case in dict.fromkeys((r["survey"], r["holes"], r["share"]) for r in records):
@@ -245,24 +246,21 @@ def trace_gains(records: Records) -> str:
         "| cubes | holes | best classical | refine | auto | refine over all but `dip` |",
         "|---|---|---|---|---|---|",
     ]
-    for (kind, holes, share), rows in grouped(
-        [r | {"kind": r["survey"].split("-")[0]} for r in records], "kind", "holes", "share"
-    ).items():
-        cubes = by_case(rows, "survey")
+    records = [r | {"kind": r["survey"].partition("-")[0]} for r in records]
+    for (kind, holes, share), rows in grouped(records, "kind", "holes", "share").items():
         gains: dict[str, list[float]] = defaultdict(list)
         best = []
-        for found in cubes.values():
-            reached = {m: r["snr_missing"] for m, r in found.items() if r["prior"] is None and m != "auto, classical"}
-            best.append(max(reached, key=lambda m: reached[m]))
-            for name, methods in (("refine", reached), ("auto", reached), ("others", reached.keys() - {"dip"})):
-                own = found["refine" if name == "others" else name]["snr_missing"]
-                gains[name].append(own - max(reached[m] for m in methods))
-        cells = [
-            f"{np.mean(g):+.1f} ({min(g):+.1f} to {max(g):+.1f})"
-            for g in (gains[n] for n in ("refine", "auto", "others"))
-        ]
-        named = ", ".join(f"`{m}`" for m in dict.fromkeys(best))
-        lines.append(f"| {len(cubes)} {kind} | {holes}, {share:.0%} | {named} | {' | '.join(cells)} |")
+        for found in by_case(rows, "survey").values():
+            classical = {m: r["snr_missing"] for m, r in found.items() if r["prior"] is None and m != "auto, classical"}
+            best.append(max(classical, key=lambda m: classical[m]))
+            others = max(value for method, value in classical.items() if method != "dip")
+            refined, chosen = (found[method]["snr_missing"] for method in ("refine", "auto"))
+            gains["refine"].append(refined - classical[best[-1]])
+            gains["auto"].append(chosen - classical[best[-1]])
+            gains["others"].append(refined - others)
+        cells = [f"{np.mean(g):+.1f} ({min(g):+.1f} to {max(g):+.1f})" for g in gains.values()]
+        named = ", ".join(f"`{method}`" for method in dict.fromkeys(best))
+        lines.append(f"| {len(best)} {kind} | {holes}, {share:.0%} | {named} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

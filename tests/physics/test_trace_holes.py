@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from medrecon.physics.seismic import make_trace_mask
-from medrecon.physics.trace_holes import holes_like, kinds_of_holes
+from medrecon.physics.trace_holes import beside_holes, holes_like, kinds_of_holes
 
 GRID = (40, 48)
 
@@ -138,3 +138,40 @@ def test_the_seed_decides():
     live = mask(("random", 0.5), ("hole", 0.05))
     first, again, other = (np.any([p.traces for p in holes_like(live, seed=s)], axis=0) for s in (1, 1, 2))
     assert (first == again).all() and (first != other).any()
+
+
+def test_what_lies_beside_a_hole():
+    """A gap of columns has neighbours left and right, a block on four sides, one at a border on three; all are live."""
+    live = np.ones((30, 40), bool)
+    live[:, 18:22] = False
+    (gaps,) = beside_holes(live)
+    assert gaps.name == "gaps" and gaps.share == 1
+    expected = np.zeros_like(live)
+    expected[:, 14:18], expected[:, 22:26] = True, True
+    np.testing.assert_array_equal(gaps.traces, expected)
+    for rows, count in ((slice(10, 16), 4), (slice(0, 6), 3)):
+        live = np.ones((30, 40), bool)
+        live[rows, 20:27] = False
+        (blocks,) = beside_holes(live)
+        assert blocks.name == "blocks" and blocks.traces.sum() == count * 6 * 7 and not blocks.traces[~live].any()
+    line = np.ones((1, 60), bool)
+    line[0, 5:12] = False
+    (gaps,) = beside_holes(line)
+    assert np.flatnonzero(gaps.traces[0]).tolist() == [*range(5), *range(12, 19)]  # five of seven fit on the left
+
+
+def test_beside_holes_no_more_than_half_of_the_live_traces_are_taken():
+    live = np.ones((20, 60), bool)
+    live[:, 20:38] = False
+    assert beside_holes(live)[0].traces.sum() == 20 * 18  # on one side; on both it were 36 of 42 columns
+    wide = np.ones((20, 60), bool)
+    wide[:, 5:45] = False
+    assert beside_holes(wide) == [] and kinds_of_holes(wide)[0].name == "gaps"
+    assert beside_holes(make_trace_mask("random", GRID, 0.5, seed=0)) == []
+
+
+def test_beside_a_gap_scattered_traces_may_be_missing():
+    live = mask(("random", 0.3), ("gap", 0.15))
+    found = {part.name: part.traces for part in beside_holes(live)}
+    assert set(found) == {"gaps"} and live[found["gaps"]].all()
+    assert 0.5 < found["gaps"].any(axis=0).sum() / (2 * 7) <= 1.01
