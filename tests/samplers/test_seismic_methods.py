@@ -197,12 +197,13 @@ def test_a_block_among_scattered_holes_is_tested_and_weighs_by_its_share():
     given, truth = whole.keeping(live), whole.data
     result = reconstruct(problem_from_scan(given), "auto")
     selection = result.assessment["selection"]
-    blocks, single = selection["hidden"]
-    assert (blocks["name"], single["name"]) == ("blocks", "single traces")
-    assert single["share"] == pytest.approx(1 - blocks["share"]) and 0.05 < blocks["share"] < 0.3
+    blocks, back, single = selection["hidden"]
+    assert (blocks["name"], back["name"], single["name"]) == ("blocks", "blocks, predicted back", "single traces")
+    assert back["share"] == pytest.approx(3 * blocks["share"])
+    assert single["share"] == pytest.approx(1 - 4 * blocks["share"]) and 0.05 < 4 * blocks["share"] < 0.3
     assert single["errors"]["drr"] < 0.15 * single["signal"] and blocks["errors"]["drr"] > 0.5 * blocks["signal"]
     for name, error in selection["errors"].items():
-        weighed = sum(p["share"] * (p["errors"][name] / p["signal"]) ** 2 for p in (blocks, single))
+        weighed = sum(p["share"] * (p["errors"][name] / p["signal"]) ** 2 for p in (blocks, back, single))
         assert (error / selection["signal"]) ** 2 == pytest.approx(weighed, rel=1e-4)
     assert f"{blocks['count']} in blocks ({blocks['share']:.0%}) and" in selection["reason"]
     gains = {name: snr(filled(given, name), truth, ~live) for name in ("linear", "pocs", "drr", "dip")}
