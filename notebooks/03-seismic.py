@@ -122,7 +122,8 @@ for name, spectrum in spectra.items():
 # %% [markdown]
 # ## Without a truth
 #
-# `auto` hides some of the live traces, in holes of the kinds that there are: single ones, and copies of the block. Each
+# `auto` hides some of the live traces, in holes of the kinds that there are: single ones, and copies of the block. The
+# block is tested where it is, too: methods fill it, and predict the traces beside it back from what they filled. Each
 # kind counts by its share of the missing traces; the mixture of methods that predicts them best is taken. The verdict
 # goes by those figures, and by traces that were filled too faintly. Compare with the table above.
 
