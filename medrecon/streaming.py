@@ -30,8 +30,8 @@ from medrecon.trace_metrics import faint_share
 SHOWN_BYTES = 96
 """Of memory that a sample takes in a report: result, baseline, holes, differences, and what is made of them."""
 
-BYTES = 48
-"""Of memory that a sample takes in `reconstruct`: data, sums, weights, estimates and a baseline."""
+BYTES = 128
+"""Of memory that a sample takes in `reconstruct`: data, sums, weights, estimates, and all that `auto` compares."""
 
 LEAST_ROWS = 32
 """Of a survey that a prior is shown at once, if there are so many: it takes sections across them too."""
@@ -39,7 +39,7 @@ LEAST_ROWS = 32
 SECTION = 512 * 512
 """Samples of the largest section that a network takes as a whole; larger ones it takes in tiles."""
 
-_PRIOR_BYTES = 200  # that a sample takes with a prior
+_PRIOR_BYTES = 280  # that a sample takes with a prior
 _NETWORK_BYTES = 2400  # that it takes while the network sees its section
 
 _SHARE = 0.6  # of the free memory

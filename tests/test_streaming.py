@@ -15,7 +15,7 @@ from medrecon.engine import reconstruct
 from medrecon.errors import InputError, UsageError
 from medrecon.filling import Method, fill
 from medrecon.scans import problem_from_scan
-from medrecon.streaming import Shown, Source, exceeds_memory, judged_by, predicted, read_shown, rows_at_once
+from medrecon.streaming import BYTES, Shown, Source, exceeds_memory, judged_by, predicted, read_shown, rows_at_once
 from medrecon.trace_intervals import loudness_of
 
 ROWS, COLUMNS, SAMPLES = 37, 14, 50
@@ -39,7 +39,7 @@ def test_a_method_is_chosen_on_the_rows_that_tell_most(tmp_path: Path):
     live[12:24] = np.random.default_rng(0).random((12, 14)) < 0.5
     live[[12, 23], 3], live[35, 13] = True, True
     path = write_segy(tmp_path / "a.sgy", dipping(36, 14, 50), keep=np.flatnonzero(live))
-    record = predicted(Source.open(path), 12 * 14 * 50 * 48)
+    record = predicted(Source.open(path), 12 * 14 * 50 * BYTES)
     chosen, held_out = record["selection"], record["held_out"]
     assert isinstance(chosen, dict) and isinstance(held_out, dict)
     assert held_out["result"] == chosen["errors"][chosen["method"]]
@@ -104,8 +104,8 @@ def test_a_survey_without_live_traces_is_refused(tmp_path: Path):
 
 def test_with_a_prior_fewer_rows_fit(holes: Path):
     source, row = Source.open(holes), COLUMNS * SAMPLES
-    assert rows_at_once(source, 20 * row * 48) == 20 and rows_at_once(source, 5) == 1
-    needed = row * (2400 + 32 * 200)
+    assert rows_at_once(source, 20 * row * BYTES) == 20 and rows_at_once(source, 5) == 1
+    needed = row * (2400 + 32 * 280)
     assert rows_at_once(source, needed, with_prior=True) == 32 and rows_at_once(source, needed) == ROWS
     with pytest.raises(UsageError, match="a prior needs more memory"):
         rows_at_once(source, needed - 1, with_prior=True)
