@@ -22,7 +22,7 @@ from medrecon.data.segy import forget_pages
 from medrecon.data.traces import State, Traces
 from medrecon.data.volume import Volume
 from medrecon.engine import StepReport, reconstruct
-from medrecon.errors import InputError
+from medrecon.errors import InputError, Stopped
 from medrecon.physics.trace_holes import kinds_of_holes
 from medrecon.physics.trace_interpolation import interpolation_weights
 from medrecon.physics.windows import Windows
@@ -81,10 +81,6 @@ class Method:
         return [(Method(name), share) for name, share in zip(mixture.methods, mixture.shares, strict=True)]  # type: ignore[attr-defined]
 
 
-class _Stopped(Exception):
-    """``progress`` said stop."""
-
-
 def fill(source: Source, method: Method, work: Path, progress: Progress, allowed: int) -> Filled | None:
     """The survey with its missing traces filled, its samples in the file ``work``; None where ``progress`` said stop.
 
@@ -97,7 +93,7 @@ def fill(source: Source, method: Method, work: Path, progress: Progress, allowed
 
     def told(rows_done: int) -> None:
         if not progress(done + rows_done, len(parts) * rows):
-            raise _Stopped
+            raise Stopped("stopped while traces were filled")
 
     try:
         for number, (part, share) in enumerate(parts):
@@ -116,7 +112,7 @@ def fill(source: Source, method: Method, work: Path, progress: Progress, allowed
                 forget_pages(data)
                 told(last)
             done += rows
-    except _Stopped:
+    except Stopped:
         return None
     return Filled(source, _traces(source, data, source.state, ~source.live, method.name), loud)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from helpers.traces import dipping, write_segy
+from helpers.traces import dipping, with_holes, write_segy
 from medrecon.data import Traces, read
 from medrecon.data.survey import survey_of
 from medrecon.data.trace_grid import ReadOptions
@@ -24,12 +24,7 @@ ROWS, COLUMNS, SAMPLES = 37, 14, 50
 @pytest.fixture
 def holes(tmp_path: Path) -> Path:
     """Shuffled traces, some dead, of a survey higher than any window."""
-    random = np.random.default_rng(3)
-    data = dipping(ROWS, COLUMNS, SAMPLES)
-    data[random.random((ROWS, COLUMNS)) < 0.05] = 0
-    data[4, 5] *= 1e6
-    keep = random.permutation(ROWS * COLUMNS)[: ROWS * COLUMNS * 2 // 3]
-    return write_segy(tmp_path / "holes.sgy", data, form=1, keep=keep)
+    return with_holes(tmp_path / "holes.sgy", (ROWS, COLUMNS, SAMPLES))
 
 
 def test_a_method_is_chosen_on_the_rows_that_tell_most(tmp_path: Path):

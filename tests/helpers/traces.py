@@ -87,3 +87,13 @@ def write_segy(
     tail = b"".join(" ".ljust(3200).encode(codec) for _ in range(max(extended, 0)))
     path.write_bytes(bytes(head) + tail + block.tobytes())
     return path
+
+
+def with_holes(path: Path, shape: tuple[int, int, int]) -> Path:
+    """Two thirds of the traces of a survey ``(rows, columns, samples)``, shuffled; some are silent, one is too loud."""
+    rows, columns, samples = shape
+    random = np.random.default_rng(3)
+    data = dipping(rows, columns, samples)
+    data[random.random((rows, columns)) < 0.05] = 0
+    data[4, 5] *= 1e6
+    return write_segy(path, data, form=1, keep=random.permutation(rows * columns)[: rows * columns * 2 // 3])
