@@ -24,6 +24,7 @@ from medrecon.samplers import Sampler, State
 from medrecon.samplers.direct import DIRECT, direct_method
 from medrecon.samplers.settings import make_sampler, sampler_for
 from medrecon.selection import (
+    Answer,
     Selection,
     classical_methods,
     diffusion_method,
@@ -274,7 +275,7 @@ class _Again:
             candidates.append(("classical", classical, {}))
         volumes = {name: self.run(reduced, method, "held-out test", settings) for name, method, settings in candidates}
         errors = {name: held.error(tested, volume) for name, volume in volumes.items()}
-        return errors | {"signal": held.signal(tested)}, held.interval(tested, volumes["result"])
+        return errors | {"signal": held.signal(tested)}, held.interval(tested, Answer(volumes["result"]))
 
     def change_under_noise(self, system: System, mean: Tensor) -> float | None:
         """Root-mean-square change of the volume, internal units, when its own data are measured with other noise."""

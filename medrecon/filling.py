@@ -7,17 +7,18 @@ reconstruct bands that overlap and fade into each other.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from scipy import sparse
 from torch import Tensor
 
+from medrecon.data.atomic import write_bytes
 from medrecon.data.segy import forget_pages
 from medrecon.data.traces import State, Traces
 from medrecon.data.volume import Volume
@@ -84,12 +85,17 @@ class Method:
 def fill(source: Source, method: Method, work: Path, progress: Progress, allowed: int) -> Filled | None:
     """The survey with its missing traces filled, its samples in the file ``work``; None where ``progress`` said stop.
 
-    ``allowed`` bytes of memory decide how many rows are reconstructed at once. Raises InputError where all traces of
-    those are missing and the method cannot do without.
+    A call that was stopped, or cut off, leaves the finished rows in ``work``, and beside it how many they are: the same
+    call goes on there, to the same result. ``allowed`` bytes of memory decide how many rows are reconstructed at once.
+    Raises InputError where all traces of those are missing and the method cannot do without.
     """
     rows, samples, columns = source.shape
-    data = np.memmap(work, np.float32, "w+", shape=(rows, columns, samples))
-    parts, loud, done = method.parts(), np.zeros((rows, columns)), 0
+    parts, mark = method.parts(), _Mark(work.with_name(f"{work.name}.rows"))
+    reached = mark.read(rows)
+    mode: Literal["r+", "w+"] = "r+" if reached else "w+"
+    data = np.memmap(work, np.float32, mode, shape=(rows, columns, samples))
+    loud = np.memmap(work.with_name(f"{work.name}.loudness"), np.float64, mode, shape=(rows, columns))
+    done = 0
 
     def told(rows_done: int) -> None:
         if not progress(done + rows_done, len(parts) * rows):
@@ -97,8 +103,11 @@ def fill(source: Source, method: Method, work: Path, progress: Progress, allowed
 
     try:
         for number, (part, share) in enumerate(parts):
-            for first, sections in _bands_of(part, source, allowed, told):
+            after = min(max(reached - done, 0), rows)
+            for first, sections in _bands_of(part, source, allowed, told, after) if after < rows else ():
                 last = first + len(sections)
+                if first < after:
+                    continue
                 missing = ~source.live[first:last]
                 found = share * sections
                 if number > 0:
@@ -107,14 +116,41 @@ def fill(source: Source, method: Method, work: Path, progress: Progress, allowed
                     found = TraceSystem(sections, torch.from_numpy(source.live[first:last])).with_live(found)
                     loud[first:last] = loudness(found.numpy())
                     found = found * source.unit + 0.0
+                if number > 0:
+                    mark.begin(done + first, done + last)
                 data[first:last][missing] = found.permute(0, 2, 1).numpy()[missing]
                 data.flush()
+                loud.flush()
                 forget_pages(data)
+                mark.finish(done + last)
                 told(last)
             done += rows
     except Stopped:
         return None
     return Filled(source, _traces(source, data, source.state, ~source.live, method.name), loud)
+
+
+@dataclass(frozen=True)
+class _Mark:
+    """How many rows of a work file are finished, over all methods of a mixture, in a file beside it."""
+
+    path: Path
+
+    def read(self, rows: int) -> int:
+        """Zero where rows of a sum were being changed when the run was cut off: some may hold an addend twice."""
+        try:
+            finished, begun = map(int, self.path.read_text().split())
+        except (OSError, ValueError):
+            return 0
+        return finished if begun == finished or finished < rows else 0
+
+    def begin(self, finished: int, begun: int) -> None:
+        """Rows that were finished before are about to be changed."""
+        write_bytes(self.path, f"{finished} {begun}".encode(), overwrite=True)
+
+    def finish(self, finished: int) -> None:
+        """So many are done, and on disk."""
+        self.begin(finished, finished)
 
 
 def fill_widths(
@@ -157,32 +193,32 @@ def _rows_in_band(source: Source) -> int:
     return max(1, _BAND // (4 * samples * columns))
 
 
-def work_folder(beside: Path) -> tempfile.TemporaryDirectory[str]:
-    """A folder for work files beside an output, on the disk that will hold it; gone when it is closed."""
-    return tempfile.TemporaryDirectory(prefix=f".{beside.name}.", suffix=".work", dir=beside.parent)
-
-
 # --- finished rows, from the first to the last -------------------------------------------------------------------
 Bands = Iterator[tuple[int, Tensor]]
-"""Finished sections in internal units: ``(first row, (rows, time, columns))``."""
+"""Finished sections in internal units: ``(first row, (rows, time, columns))``.
+
+Those of the first ``after`` rows are known, and these are the end of a band: a few of them may come again, since what
+follows needs them.
+"""
 
 
-def _bands_of(method: Method, source: Source, allowed: int, told: Callable[[int], None]) -> Bands:
+def _bands_of(method: Method, source: Source, allowed: int, told: Callable[[int], None], after: int) -> Bands:
     sampler = make_sampler(method.name, dict(method.settings))
     if isinstance(sampler, Windowed):
-        return _windowed(sampler, source)
+        return _windowed(sampler, source, after)
     if isinstance(sampler, linear.Linear):
-        return _linear(source)
-    return _overlapping(sampler, method, source, allowed, told)
+        return _linear(source, after)
+    return _overlapping(sampler, method, source, allowed, told, after)
 
 
-def _windowed(sampler: Windowed, source: Source) -> Bands:
+def _windowed(sampler: Windowed, source: Source, after: int) -> Bands:
     windows = Windows(source.shape, sampler.window_for(source.shape))
     places, taper, height = windows.in_one_band(), windows.taper(), windows.window[0]
-    held = source.sections(0, height)
+    starts = [start for start in windows.starts(0) if start + height > after]
+    held = source.sections(starts[0], starts[0] + height)
     total, weight = torch.zeros_like(held), torch.zeros_like(held)
     live = torch.from_numpy(source.live)
-    for first, following in pairwise([*windows.starts(0), source.shape[0]]):
+    for first, following in pairwise([*starts, source.shape[0]]):
         sampler.fill_windows(TraceSystem(held, live[first : first + height]), places, taper, total, weight)
         done = following - first
         finished = TraceSystem(held[:done], live[first:following])
@@ -193,13 +229,13 @@ def _windowed(sampler: Windowed, source: Source) -> Bands:
             total, weight = (torch.cat([part[done:], below]) for part in (total, weight))
 
 
-def _linear(source: Source) -> Bands:
+def _linear(source: Source, after: int) -> Bands:
     live = source.live
     weights = interpolation_weights(live)
     rows, step = source.shape[0], _rows_in_band(source)
     before = np.concatenate([[0], np.cumsum((~live).sum(axis=1))])  # missing traces above each row
     index = source.grid.index[live]
-    for first in range(0, rows, step):
+    for first in range(after, rows, step):
         last = min(first + step, rows)
         part = weights[before[first] : before[last]]
         used = np.unique(part.indices)
@@ -212,9 +248,12 @@ def _linear(source: Source) -> Bands:
         yield first, out.permute(0, 2, 1)
 
 
-def _overlapping(sampler: Sampler, method: Method, source: Source, allowed: int, told: Callable[[int], None]) -> Bands:
+def _overlapping(
+    sampler: Sampler, method: Method, source: Source, allowed: int, told: Callable[[int], None], after: int
+) -> Bands:
     rows, height = source.shape[0], rows_at_once(source, allowed, with_prior=sampler.needs_prior)
     slabs = slabs_of(rows, rows if height == rows else max(height, 4 * MARGIN) - 2 * MARGIN, MARGIN)
+    slabs = [slab for slab, following in zip(slabs, [*slabs[1:], slabs[-1]], strict=True) if following.low >= after]
     above = torch.zeros(0)  # what the band before says of the first rows of this one
     for slab, following in zip(slabs, [*slabs[1:], None], strict=True):
         found = _band(sampler, method, source, slab, told)

@@ -195,11 +195,14 @@ class HeldOut:
             total += part.share * relative
         return self.signal(problem) ** 2 * total
 
-    def interval(self, problem: Problem, volume: Tensor) -> dict[str, object]:
+    def interval(self, problem: Problem, answer: Answer) -> dict[str, object]:
         """What these errors teach of how far a volume may be off; {} where data are not themselves what is wanted."""
         if getattr(problem.op, "known", None) is None:
             return {}
-        return learnt_interval(problem, volume, {part.name: part.mask for part in self.parts})
+        tests = [(part.name, part.mask, answer.hidden) for part in self.parts]
+        if answer.back is not None:
+            tests += [(part.name, part.mask, answer.back) for part in self.beside]
+        return learnt_interval(problem, tests)
 
 
 def _relative(part: Part, problem: Problem, products: np.ndarray) -> np.ndarray:
@@ -298,7 +301,7 @@ def select(
     if classical != (CLASSICAL,):
         signal, hidden = held.signal(tested), _hidden(held, tested, answers)
         reason = _signal_to_noise(hidden, signal, errors)
-        interval = held.interval(tested, answers[method].hidden)
+        interval = held.interval(tested, answers[method])
         return Selection(method, reason, errors, best, signal, hidden, mixture if best == MIXTURE else {}, interval)
     words = "better" if method != best else "hardly better" if errors[diffusion] <= errors[best] else "worse"
     reason = (

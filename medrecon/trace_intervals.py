@@ -4,12 +4,13 @@
 of what it predicted, says how wide intervals have to be (split conformal prediction with normalised scores, see
 `medrecon.calibration`): no truth and no other survey is needed. It holds on average over the missing traces, as far as
 those that were hidden are like them; samples of one trace, and traces of one hole, err together, so that few hidden
-traces tell little.
+traces tell little. Where holes are compact, what lies beside them and is predicted back from the filled holes tells of
+the very place.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,22 +27,25 @@ _MOST = 500_000  # samples of a part to learn on: more change nothing
 _WINDOW = (9, 5)  # samples and traces of which the loudness is taken
 
 
-def learnt_interval(problem: Problem, volume: Tensor, parts: Mapping[str, Tensor]) -> dict[str, object]:
-    """Floor and factors of intervals from what ``volume`` predicts of hidden traces, for each kind of hole.
+def learnt_interval(problem: Problem, tests: Iterable[tuple[str, Tensor, Tensor]]) -> dict[str, object]:
+    """Floor and factors of intervals from what was predicted of hidden traces, for each kind of hole.
 
-    ``problem`` holds the hidden data, and so does its loudness, in units of which the floor is; each of ``parts`` is 1
-    where data were hidden.
+    ``problem`` holds the hidden data, and so does its loudness, in units of which the floor is. ``tests`` are kinds, 1
+    where data were hidden, and the volume that predicts them; those of one kind are learnt from together.
     """
-    loudness, unit = local_loudness(volume), loudness_of(problem)
-    kinds: dict[str, dict[str, object]] = {}
-    errors, count = (problem.op(volume) - problem.y).abs(), 0
-    for name, part in parts.items():
+    unit, count = loudness_of(problem), 0
+    samples: dict[str, list[Tensor]] = {}
+    for name, part, volume in tests:
         there = part.expand_as(problem.y) > 0
         step = max(1, int(there.sum()) // _MOST)
-        fit = learn([Case(name, *((values[there][::step] / unit).numpy() for values in (errors, loudness)))])
+        pair = torch.stack([(problem.op(volume) - problem.y).abs()[there], local_loudness(volume)[there]])
+        samples.setdefault(name, []).append(pair[:, ::step] / unit)
+        count += int((part > 0).sum())
+    kinds: dict[str, dict[str, object]] = {}
+    for name, pairs in samples.items():
+        fit = learn([Case(name, *torch.cat(pairs, dim=1).numpy())])
         factors = {f"{level:g}": factor for level, factor in zip(LEVELS, fit.factors, strict=True)}
         kinds[name] = {"floor": fit.floor, "factors": factors}
-        count += int((part > 0).sum())
     return {"kinds": kinds, "traces": count}
 
 

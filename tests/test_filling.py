@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from medrecon.prior import load_prior
 from medrecon.problem import Problem
 from medrecon.scans import problem_from_scan
 from medrecon.slabs import slabs_of
-from medrecon.streaming import Source
+from medrecon.streaming import BYTES, Source
 from medrecon.trace_metrics import loudness, snr
 
 ROWS, COLUMNS, SAMPLES = 37, 14, 50
@@ -166,6 +167,55 @@ def test_it_stops_when_told(holes: Path, tmp_path: Path):
     seen.clear()
     assert fill(Source.open(holes), Method("tv"), tmp_path / "tv", lambda *a: seen.append(a[0]), PLENTY) is None  # type: ignore[func-returns-value,arg-type]
     assert seen == [0]  # after its first step, not at the end of the band
+
+
+def stopped_after(count: int) -> Callable[[int, int], bool]:
+    told: list[int] = []
+
+    def progress(done: int, rows: int) -> bool:
+        told.append(done)
+        return len(told) < count
+
+    return progress
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("method", [*SETTINGS, "tv"])
+def test_it_goes_on_where_it_was_stopped(holes: Path, tmp_path: Path, monkeypatch, method: str, share: float):
+    """After the first band, the last but one, or between: the same rows in the end, and none is filled twice."""
+    monkeypatch.setattr(filling, "MARGIN", 2)
+    monkeypatch.setattr(filling, "_BAND", 4 * COLUMNS * SAMPLES * 5)
+    source, allowed = Source.open(holes), 12 * BYTES * COLUMNS * SAMPLES
+    own, told = Method(method, SETTINGS.get(method, {"iterations": 4})), list[int]()
+    whole = fill(source, own, tmp_path / "whole", lambda done, rows: told.append(done) is None, allowed)
+    assert whole is not None
+    count = 1 + int(share * (len(told) - 2))
+    assert fill(source, own, tmp_path / "work", stopped_after(count), allowed) is None
+    again = list[int]()
+    found = fill(source, own, tmp_path / "work", lambda done, rows: again.append(done) is None, allowed)
+    assert found is not None
+    assert again == told[count:] or method == "tv"  # which also tells of its steps
+    np.testing.assert_array_equal(found.traces.data, whole.traces.data)
+    np.testing.assert_array_equal(found.loudness, whole.loudness)
+    done = fill(source, own, tmp_path / "work", stopped_after(1), allowed)
+    assert done is not None
+    np.testing.assert_array_equal(done.traces.data, whole.traces.data)
+
+
+def test_a_sum_that_was_cut_off_while_it_was_written_begins_anew(holes: Path, tmp_path: Path):
+    source, method, work = Source.open(holes), Method("mixture", SETTINGS["mixture"]), tmp_path / "work"
+    whole = filled_by(source, tmp_path / "whole", "mixture", settings=SETTINGS["mixture"])
+    assert fill(source, method, work, lambda done, rows: done <= ROWS, PLENTY) is None
+    mark = work.with_name("work.rows")
+    finished = int(mark.read_text().split()[0])
+    assert finished > ROWS
+    mark.write_text(f"{finished} {finished + 4}")
+    data = np.memmap(work, np.float32, "r+", shape=(ROWS, COLUMNS, SAMPLES))
+    data[finished - ROWS : finished - ROWS + 2] += 1.0  # some of these rows were added already
+    data.flush()
+    found = fill(source, method, work, always, PLENTY)
+    assert found is not None
+    np.testing.assert_array_equal(found.traces.data, whole.traces.data)
 
 
 _MEASURE = """

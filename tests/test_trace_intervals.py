@@ -15,6 +15,7 @@ from medrecon.data.traces import Traces
 from medrecon.physics.seismic import TraceMask, make_trace_mask
 from medrecon.problem import Problem
 from medrecon.scans import problem_from_scan
+from medrecon.selection import Answer, held_out
 from medrecon.trace_intervals import half_width, learnt_interval, local_loudness, loudness_of
 
 SHAPE = (24, 32, 40)
@@ -74,7 +75,7 @@ def test_known_errors_give_known_factors():
     error = 0.5 * local_loudness(volume) * torch.sign(torch.randn(SHAPE))
     problem, part = made(live, volume + error), torch.zeros(SHAPE[0], 1, SHAPE[2])
     part[::2] = 1
-    learnt = learnt_interval(problem, volume, {"single traces": part})
+    learnt = learnt_interval(problem, [("single traces", part, volume)])
     assert learnt["traces"] == SHAPE[0] // 2 * SHAPE[2]
     kind = learnt["kinds"]["single traces"]
     near = [factor * (1 + kind["floor"] * loudness_of(problem) / 2.2) for factor in kind["factors"].values()]
@@ -104,4 +105,25 @@ def test_what_stands_at_missing_places_plays_no_part():
     part = torch.zeros(SHAPE[0], 1, SHAPE[2])
     part[:2] = problem.op.live[:2, None]
     volume = 0.9 * problem.y + 10
-    assert learnt_interval(other, volume, {"": part}) == learnt_interval(problem, volume, {"": part})
+    assert learnt_interval(other, [("", part, volume)]) == learnt_interval(problem, [("", part, volume)])
+
+
+def test_what_is_predicted_back_from_a_filled_hole_counts_as_well():
+    """The hidden block is predicted well and what lies beside the hole badly: the widths are those of both together."""
+    live = np.ones((SHAPE[0], SHAPE[2]), bool)
+    live[4:10, 6:12] = False
+    torch.manual_seed(0)
+    truth = torch.randn(SHAPE)
+    problem = made(live, truth)
+    held = held_out(problem)
+    assert [part.name for part in held.beside] == ["blocks"]
+    sign = torch.sign(torch.randn(SHAPE))
+    well, badly = truth + 0.01 * sign, truth + sign
+
+    def widest(answer: Answer) -> float:
+        return float(half_width(problem, truth, held.interval(problem, answer)).max())
+
+    alone, both = widest(Answer(well)), widest(Answer(well, truth, badly))
+    assert alone < 0.1 and both > 0.8
+    counts = [held.interval(problem, answer)["traces"] for answer in (Answer(well), Answer(well, truth, badly))]
+    assert counts[1] - counts[0] == int(held.beside[0].mask.sum())

@@ -73,11 +73,11 @@ class Job:
 
     def prepare_checkpoint(self, resume: bool) -> None:
         """A checkpoint that is not asked for is removed; one that is asked for and absent is said."""
-        checkpoint = Beside(self.output).checkpoint
+        beside = Beside(self.output)
         if not resume:
-            checkpoint.unlink(missing_ok=True)
-        elif not checkpoint.exists():
-            console.remark("there is no interrupted run of this output: starting from the beginning")
+            beside.remove_unfinished()
+        elif not beside.checkpoint.exists():
+            console.remark(running.NOTHING_TO_RESUME)
 
     # --- parts ------------------------------------------------------------------------------------------------
     def scan(self) -> Scan | KSpace | Traces:
@@ -262,7 +262,7 @@ class Job:
 
         config, beside = self.config, Beside(self.output)
         if stream.is_for(self):
-            return stream.execute(self)
+            return stream.execute(self, resume=resume)
         if config.slab is not None:
             ready, result = self.in_slabs(resume=resume)
         else:
@@ -299,7 +299,7 @@ class Job:
         if config.report is not None:
             data = stored_report(self.output, self.truth)
             written["report"] = str(write_report(config.report, data, overwrite=self.overwrite))
-        beside.checkpoint.unlink(missing_ok=True)
+        beside.remove_unfinished()
         return {
             "output": written.pop("result"),
             **written,

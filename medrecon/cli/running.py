@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from medrecon.problem import Problem
 
 
+RESUME = "The state is saved: run the same command with --resume."
+NOTHING_TO_RESUME = "there is no interrupted run of this output: starting from the beginning"
+
+
 class Bars:
     """One progress bar for each stage of a run."""
 
@@ -98,7 +102,7 @@ def run(problem: Problem, method: str, settings: Mapping[str, object], *, words:
         finally:
             progress.close()
     if stop and result.status != "done":
-        saved = " The state is saved: run the same command with --resume." if options.get("checkpoint") else ""
+        saved = f" {RESUME}" if options.get("checkpoint") else ""
         console.say(f"medrecon: interrupted.{saved}")
         raise typer.Exit(128 + stop[0])
     return result

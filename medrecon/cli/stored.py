@@ -74,6 +74,18 @@ class Beside:
         """The state of an unfinished run."""
         return self.output.with_name(f".{self.output.name}.checkpoint")
 
+    @property
+    def work(self) -> Path:
+        """The work files of an unfinished run that does not fit into memory."""
+        return self.output.with_name(f".{self.output.name}.work")
+
+    def remove_unfinished(self) -> None:
+        """Forget the state of an unfinished run."""
+        from medrecon.data.atomic import remove
+
+        remove(self.checkpoint)
+        remove(self.work)
+
 
 def stored_report(result: Path, truth_file: Path | None = None) -> ReportData:
     """The report of a volume that `recon` wrote, from the record, baseline and spread that stand beside it.

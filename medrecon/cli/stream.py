@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +15,7 @@ import typer
 
 from medrecon.cli import console, options, running
 from medrecon.cli.stored import Beside, stored_report
-from medrecon.errors import UsageError
+from medrecon.errors import MedreconError, ResumeError, UsageError
 
 if TYPE_CHECKING:
     from medrecon.cli.job import Job
@@ -49,10 +51,12 @@ def _options(job: Job) -> ReadOptions | None:
     return options.trace_options(job.config.traces, sniff(job.data)) if job.config.traces else None
 
 
-def execute(job: Job) -> dict[str, object]:
-    """Fill the traces, write them, the baseline and the intervals; returns the summary."""
+def execute(job: Job, *, resume: bool = False) -> dict[str, object]:
+    """Fill the traces, write them, the baseline and the intervals; returns the summary.
+
+    Work files stand beside the output until it is written: a run that was stopped goes on from them.
+    """
     from medrecon.data import write
-    from medrecon.filling import work_folder
     from medrecon.streaming import Source, allowed_bytes, judged_by, predicted
 
     config, began, said = job.config, time.perf_counter(), _options(job)
@@ -60,25 +64,27 @@ def execute(job: Job) -> dict[str, object]:
     prior = job.prior("seismic")
     _refuse(job, name, settings, prior)
     console.remark(f"{job.data.name}: larger than the memory that may be taken; filled some rows at a time")
-    source, allowed, tests = Source.open(job.data, said), allowed_bytes(said), dict[str, object]()
-    prior = _fitting(prior, source, allowed, asked=config.prior is not None or name != "auto")
-    if name == "auto" or config.trust == "full":
-        tests = predicted(source, allowed, name, settings, seed, prior)
-    method, classical = _chosen(name, settings, tests, prior)
-    beside = Beside(job.output)
-    earlier = beside.of_earlier_run()
-    with running.stoppable() as stop, work_folder(job.output) as folder:
-        run = _Run(job, source, Path(folder), stop, allowed)
-        filled, others = run.surveys(replace(method, seed=seed), classical, tests)
-        judged = {} if config.trust == "none" else judged_by(source.live, filled.loudness, tests)
-        files = {other: beside.named(other) for other in others}
-        record = _record(job, filled.traces, method, judged, files, time.perf_counter() - began)
-        if "baseline" in others:
-            record["baseline_method"] = classical.name
-        write(job.output, filled.traces, overwrite=job.overwrite, provenance=record)
-        for other, traces in others.items():
-            about = _companion(record, other, classical.name if other == "baseline" else method.name)
-            write(files[other], traces, overwrite=job.overwrite, provenance=about)
+    source, beside = Source.open(job.data, said), Beside(job.output)
+    with WorkFolder.of(beside, _key(job, prior), resume=resume) as work:
+        allowed = work.found("allowed", lambda: allowed_bytes(said))
+        prior = _fitting(prior, source, allowed, asked=config.prior is not None or name != "auto")
+        tests = dict[str, object]()
+        if name == "auto" or config.trust == "full":
+            tests = work.found("tests", lambda: predicted(source, allowed, name, settings, seed, prior))
+        method, classical = _chosen(name, settings, tests, prior)
+        earlier = beside.of_earlier_run()
+        with running.stoppable() as stop:
+            run = _Run(job, source, work, stop, allowed)
+            filled, others = run.surveys(replace(method, seed=seed), classical, tests)
+            judged = {} if config.trust == "none" else judged_by(source.live, filled.loudness, tests)
+            files = {other: beside.named(other) for other in others}
+            record = _record(job, filled.traces, method, judged, files, time.perf_counter() - began)
+            if "baseline" in others:
+                record["baseline_method"] = classical.name
+            write(job.output, filled.traces, overwrite=job.overwrite, provenance=record)
+            for other, traces in others.items():
+                about = _companion(record, other, classical.name if other == "baseline" else method.name)
+                write(files[other], traces, overwrite=job.overwrite, provenance=about)
     beside.remove(earlier, [path.name for path in files.values()])
     summary = {
         "output": str(job.output), "method": method.name, "status": "done", "samples": 1, "seed": seed,
@@ -97,6 +103,10 @@ def execute(job: Job) -> dict[str, object]:
 
 
 def _refuse(job: Job, method: str, settings: dict[str, object], prior: NetworkPrior | None) -> None:
+    from medrecon.samplers.settings import make_sampler
+
+    if method != "auto":
+        make_sampler(method, settings)  # what is unknown shows before work files of an earlier run are removed
     for name, asked in {
         "--samples": (job.config.samples or 1) > 1,
         "--device": job.config.device not in (None, "auto", "cpu"),
@@ -147,32 +157,87 @@ def _chosen(
 
 
 @dataclass(frozen=True)
+class WorkFolder:
+    """Files of an unfinished run, and what it found out before it made them."""
+
+    path: Path
+
+    @classmethod
+    @contextmanager
+    def of(cls, beside: Beside, key: str, *, resume: bool) -> Iterator[WorkFolder]:
+        """A new one beside an output; with ``resume`` the one that is there. It goes when the run is done.
+
+        ``key`` says what the run is. Raises ResumeError where the folder belongs to another one.
+        """
+        if not resume:
+            beside.remove_unfinished()
+        elif not beside.work.exists():
+            console.remark(running.NOTHING_TO_RESUME)
+        beside.work.mkdir(exist_ok=True)
+        work = cls(beside.work)
+        if work.found("key", lambda: key) != key:
+            raise ResumeError(
+                "the work files belong to another run", where=beside.work.name,
+                hint="Leave --resume out to start afresh, or run with the settings that they were made with.",
+            )  # fmt: skip
+        try:
+            yield work
+        except MedreconError:
+            if not any(work.path.glob("*.rows")):  # nothing that took long
+                beside.remove_unfinished()
+            raise
+        beside.remove_unfinished()
+
+    def found(self, name: str, find: Callable[[], _Found]) -> _Found:
+        """What ``find()`` returns, plain values, now or when the run was begun."""
+        from medrecon.data.atomic import write_bytes
+
+        path = self.path / f"{name}.json"
+        try:
+            return json.loads(path.read_text())  # type: ignore[no-any-return]
+        except FileNotFoundError:
+            value = find()
+            write_bytes(path, json.dumps(value).encode())
+            return value
+
+
+def _key(job: Job, prior: NetworkPrior | None) -> str:
+    """Of all that decides what a run makes; of the survey name, size and time, since it may be very large."""
+    from medrecon import __version__
+
+    about = job.data.stat()
+    said = vars(job.config) | {"report": None, "device": None}
+    whole = [__version__, said, job.data.name, about.st_size, about.st_mtime_ns, prior and prior.card.sha256]
+    return hashlib.sha256(json.dumps(whole, sort_keys=True, default=str).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
 class _Run:
     """The parts of one run that share its survey, its folder of work files, and who may stop it."""
 
     job: Job
     source: Source
-    folder: Path
+    work: WorkFolder
     stop: list[int]
     allowed: int
 
     def surveys(self, method: Method, classical: Method, tests: dict[str, object]) -> tuple[Filled, dict[str, Traces]]:
         """The result, and what stands beside it by name; all of it is made before anything is written."""
-        start = None if method.prior is None else self.filled(classical)
-        filled = self.filled(replace(method, start=start))
+        start = None if method.prior is None else self.filled(classical, "baseline")
+        filled = self.filled(replace(method, start=start), "result")
         others: dict[str, Traces] = {}
         if self.job.config.trust != "none" and (width := self.half_width(filled, tests)) is not None:
             others["half-width"] = width
         if method.name != classical.name:
-            others["baseline"] = (start or self.filled(classical)).traces
+            others["baseline"] = (start or self.filled(classical, "baseline")).traces
         return filled, others
 
-    def filled(self, method: Method) -> Filled:
+    def filled(self, method: Method, what: str) -> Filled:
         """The survey filled by one method, with progress on stderr. A signal ends the command."""
         from medrecon.filling import fill
 
         with self._bar(method.name) as show:
-            found = fill(self.source, method, self._work(), show, self.allowed)
+            found = fill(self.source, method, self.work.path / what, show, self.allowed)
         return self._kept(found)
 
     def half_width(self, filled: Filled, tests: dict[str, object]) -> Traces | None:
@@ -183,13 +248,10 @@ class _Run:
         if "kinds" not in learnt:
             return None
         with self._bar("intervals") as show:
-            found = fill_widths(filled, learnt, self._work(), show)
+            found = fill_widths(filled, learnt, self.work.path / "half-width", show)
         width, mean = self._kept(found)
         tests["intervals"] = learnt | {"mean_half_width": mean}
         return width
-
-    def _work(self) -> Path:
-        return self.folder / f"samples-{len(list(self.folder.iterdir()))}"
 
     @contextmanager
     def _bar(self, stage: str) -> Iterator[Callable[[int, int], bool]]:
@@ -206,7 +268,7 @@ class _Run:
 
     def _kept(self, found: _Found | None) -> _Found:
         if found is None:
-            console.say(f"medrecon: interrupted. {self.job.output.name} was not written.")
+            console.say(f"medrecon: interrupted. {self.job.output.name} was not written. {running.RESUME}")
             raise typer.Exit(128 + self.stop[0])
         return found
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -279,6 +281,40 @@ def test_recon_with_a_prior_gives_the_same_file_either_way(run: Run, holes: Path
     assert records[1]["run"]["prior"] == "seismic" and records[1]["weights"] == records[0]["weights"]
     assert set(records[1]["beside"]) == {"baseline", "half-width"}
     assert "HALF-WIDTH OF REFINE" in "".join(open_segy(tmp_path / "stream-half-width.sgy").text)
+
+
+_INTERRUPTED = """
+import os, signal, sys
+from medrecon.cli import main, stream
+show = stream.running.Bars.show
+def interrupt(self, stage, done, total, remark=""):
+    if stage == "pocs" and 0 < done < total:
+        os.kill(os.getpid(), signal.SIGINT)
+    return show(self, stage, done, total, remark)
+stream.running.Bars.show = interrupt
+main(sys.argv[1:])
+"""
+
+
+def test_a_streamed_run_that_was_interrupted_goes_on(run: Run, holes: Path, tmp_path: Path):
+    settings = ("--set", "iterations=5", "--set", "window=[4,32,10]", "--traces", "memory=0.05", "--trust", "full")
+    words = ("recon", str(holes), "-o", "full.sgy", "--method", "pocs", *settings)
+    ended = subprocess.run([sys.executable, "-c", _INTERRUPTED, *words], capture_output=True, text=True, cwd=tmp_path)
+    assert ended.returncode == 130, ended.stderr
+    assert "--resume" in ended.stderr and not (tmp_path / "full.sgy").exists()
+    work = tmp_path / ".full.sgy.work"
+    assert (work / "result.rows").exists() and (work / "tests.json").exists()
+    answer = run(*words, "--seed", 5, "--resume")
+    assert answer.code == 3 and "another run" in answer.err and work.exists()
+    tested = (work / "tests.json").stat().st_mtime_ns
+    answer = run(*words, "--resume", "--json")
+    assert answer.code == 0, answer.err
+    assert tested < (tmp_path / "full.sgy").stat().st_mtime_ns and not work.exists()
+    assert run(*words[:3], "whole.sgy", *words[4:]).code == 0
+    for name in ("", "-baseline", "-half-width"):
+        assert (tmp_path / f"full{name}.sgy").read_bytes() == (tmp_path / f"whole{name}.sgy").read_bytes()
+    answer = run(*words[:3], "more.sgy", *words[4:], "--resume")
+    assert answer.code == 0 and "beginning" in answer.err
 
 
 def test_a_streamed_run_takes_away_what_belonged_to_the_result_before(run: Run, holes: Path, tmp_path: Path):
