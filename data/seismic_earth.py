@@ -132,9 +132,15 @@ class Earth:
         return np.where(depth < self.surface[part, :, None], self.young.impedance(part, depth, self.samples), values)
 
 
-def draw_earth(rng: np.random.Generator, rows: int, columns: int, samples: int) -> Earth:
-    """An earth of random style: from flat layers to steep folds and many faults."""
-    steepness = _log_uniform(rng, (0.03, 1.2))  # samples a trace
+def draw_earth(
+    rng: np.random.Generator, rows: int, columns: int, samples: int, steepness: float | None = None
+) -> Earth:
+    """An earth of random style: from flat layers to steep folds and many faults.
+
+    ``steepness`` is the root-mean-square slope of its folds in samples a trace, drawn where it is not said.
+    """
+    drawn = _log_uniform(rng, (0.03, 1.2))
+    steepness = drawn if steepness is None else steepness
     count = int(rng.choice([0, 0, 1, 2, 3, 5]))
     young, surface = None, np.zeros((rows, columns))
     if rng.random() < 0.5:

@@ -6,7 +6,7 @@ do. Distances are in metres, times in seconds, velocities in metres a second.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import ndimage
@@ -40,25 +40,32 @@ class Gathers:
     """Direct and head waves: time at zero offset, velocity, amplitude."""
     spreading: float
     ground_roll: bool
+    across: np.ndarray | None = None
+    """Distances of each row from the source across the offsets, for receivers on an area; None where there are none."""
 
     @property
     def offsets(self) -> np.ndarray:
         """Signed distances from source to receiver."""
         return self.first + self.step * np.arange(self.count)
 
+    @property
+    def distances(self) -> np.ndarray:
+        """From source to receiver, ``(rows, offsets)``."""
+        across = np.zeros(self.rows) if self.across is None else self.across
+        return np.hypot(across[:, None], self.offsets)
+
     def record(self, rng: np.random.Generator) -> np.ndarray:
         """Amplitudes ``(rows, offsets, samples)``."""
-        far = float(np.abs(self.offsets).max())
+        distances = self.distances
+        far = float(distances.max())
         spikes = np.zeros((self.rows, self.count, _OVERSAMPLING * self.samples))
         for number, times in enumerate(self.times):
-            arrival = (
-                np.hypot(times[:, None], self.offsets / self.velocities[number]) + self.skews[number] * self.offsets
-            )
-            size = self.amplitudes[number] * (1 + self.changes[number] * (self.offsets / far) ** 2)
+            arrival = np.hypot(times[:, None], distances / self.velocities[number]) + self.skews[number] * self.offsets
+            size = self.amplitudes[number] * (1 + self.changes[number] * (distances / far) ** 2)
             fading = (np.maximum(arrival, self.interval) / (self.samples * self.interval)) ** -self.spreading
             self._add(spikes, arrival, size * fading)
         for start, velocity, size in self.straight:
-            arrival = np.broadcast_to(start + np.abs(self.offsets) / velocity, (self.rows, self.count))
+            arrival = start + distances / velocity
             self._add(spikes, arrival, np.broadcast_to(size, arrival.shape))
         highest = 0.5 / self.interval
         (data,) = filtered(spikes, _OVERSAMPLING, (random_wavelet(rng, highest),), self.interval)
@@ -123,3 +130,19 @@ def draw_gathers(
         spreading=rng.uniform(0.0, 1.2),
         ground_roll=ground_roll,
     )  # fmt: skip
+
+
+def draw_shot(rng: np.random.Generator, shape: tuple[int, int, int], interval: float) -> Gathers:
+    """One shot on land, recorded on parallel lines of receivers (a row each): each reflection a hyperboloid.
+
+    Lines are one to four times as far apart as the receivers on them, and the shot lies anywhere between them.
+    """
+    rows, count, _ = shape
+    drawn = draw_gathers(rng, shape, interval, ground_roll=False)
+    between = drawn.step * rng.choice([1.0, 1.0, 2.0, 4.0])
+    return replace(
+        drawn,
+        first=-drawn.step * rng.uniform(0.0, count),
+        times=np.repeat(drawn.times.mean(axis=1, keepdims=True), rows, axis=1),  # the shot is the same for all
+        across=between * (np.arange(rows) - rng.uniform(0.0, rows)),
+    )

@@ -1,4 +1,4 @@
-"""Synthetic seismic data from a seed: stacked volumes, 2D lines and gathers before stack.
+"""Synthetic seismic data from a seed: stacked volumes, 2D lines, gathers and shots before stack.
 
 They look like data, and no real survey is in them: for demonstrations, for tests and as training volumes of priors.
 """
@@ -11,7 +11,7 @@ import numpy as np
 from scipy import ndimage
 
 from medrecon.data.seismic_earth import OVERSAMPLING, draw_earth
-from medrecon.data.seismic_gathers import draw_gathers
+from medrecon.data.seismic_gathers import draw_gathers, draw_shot
 from medrecon.data.seismic_wavelets import Wavelet, filtered, random_wavelet
 from medrecon.data.trace_grid import CDP, CROSSLINE, INLINE, OFFSET, Axis
 from medrecon.data.traces import State, Traces
@@ -33,24 +33,28 @@ def seismic_model(
     interval: float = 4000.0,
     seed: int = 0,
     ground_roll: bool = False,
+    steepness: float | None = None,
 ) -> Traces:
     """A synthetic survey without missing traces.
 
     Parameters
     ----------
     kind
-        ``"volume"`` (inlines and crosslines after stack), ``"line"`` (one 2D section) or ``"gathers"`` (before stack).
+        ``"volume"`` (inlines and crosslines after stack), ``"line"`` (one 2D section), ``"gathers"`` (before stack, one
+        row a midpoint) or ``"shot"`` (before stack, one row a line of receivers).
     shape
         Rows, columns and samples; a line has one row.
     interval
         Sample interval in microseconds.
     ground_roll
         Gathers alone: with slow, dispersed surface waves.
+    steepness
+        Volumes and lines alone: root-mean-square slope of the folds in samples a trace; drawn, 0.03 to 1.2, if None.
 
     Raises
     ------
     UsageError
-        Unknown kind, a shape that is no grid or too small, an interval that is not positive.
+        Unknown kind, a shape that is no grid or too small, an interval or a steepness that is not positive.
 
     >>> seismic_model("line", (1, 40, 32), seed=3).kind
     '2d'
@@ -66,26 +70,31 @@ def seismic_model(
         raise UsageError("the sample interval is in microseconds", found=interval)
     if seed < 0:
         raise InputError("a seed is not negative", found=seed)
-    if ground_roll:
-        if kind != "gathers":
-            raise UsageError("only gathers have ground roll", found=kind)
-        return make(shape, interval, seed, ground_roll=True)
-    return make(shape, interval, seed)
+    if ground_roll and kind != "gathers":
+        raise UsageError("only gathers have ground roll", found=kind)
+    if steepness is not None and kind not in ("volume", "line"):
+        raise UsageError("only volumes and lines have folds", found=kind)
+    if steepness is not None and not 0 < steepness < np.inf:
+        raise UsageError("the steepness is in samples a trace", found=steepness, expected="more than 0")
+    said = {"ground_roll": True} if ground_roll else {} if steepness is None else {"steepness": steepness}
+    return make(shape, interval, seed, **said)
 
 
 @models.register("volume")
-def stacked_volume(shape: tuple[int, int, int], interval: float, seed: int) -> Traces:
+def stacked_volume(
+    shape: tuple[int, int, int], interval: float, seed: int, *, steepness: float | None = None
+) -> Traces:
     """A volume after stack and migration."""
     rows = Axis("inline", 100, 1, shape[0], INLINE)
     columns = Axis("crossline", 300, 1, shape[1], CROSSLINE)
-    return _complete(_stacked(shape, interval, seed), rows, columns, interval, "3d")
+    return _complete(_stacked(shape, interval, seed, steepness), rows, columns, interval, "3d")
 
 
 @models.register("line")
-def stacked_line(shape: tuple[int, int, int], interval: float, seed: int) -> Traces:
+def stacked_line(shape: tuple[int, int, int], interval: float, seed: int, *, steepness: float | None = None) -> Traces:
     """One 2D section after stack."""
     rows, columns = Axis("inline", 0, 1, 1, INLINE), Axis("cdp", 1, 1, shape[1], CDP)
-    return _complete(_stacked(shape, interval, seed), rows, columns, interval, "2d")
+    return _complete(_stacked(shape, interval, seed, steepness), rows, columns, interval, "2d")
 
 
 @models.register("gathers")
@@ -99,11 +108,21 @@ def gathers(shape: tuple[int, int, int], interval: float, seed: int, *, ground_r
     return _complete(data, rows, columns, interval, "prestack")
 
 
-def _stacked(shape: tuple[int, int, int], interval: float, seed: int) -> np.ndarray:
+@models.register("shot")
+def shot(shape: tuple[int, int, int], interval: float, seed: int) -> Traces:
+    """One shot before stack on an area of receivers: one row a line of them."""
+    rng = np.random.default_rng([seed, 3])
+    data = _with_noise(rng, draw_shot(rng, shape, interval / 1e6).record(rng), interval)
+    rows = Axis("inline", 1, 1, shape[0], INLINE)
+    columns = Axis("crossline", 1, 1, shape[1], CROSSLINE)
+    return _complete(data, rows, columns, interval, "3d")
+
+
+def _stacked(shape: tuple[int, int, int], interval: float, seed: int, steepness: float | None) -> np.ndarray:
     """Amplitudes ``(rows, columns, samples)`` of an earth of its own."""
     rng = np.random.default_rng([seed, 1])
     rows, columns, samples = shape
-    earth = draw_earth(rng, rows, columns, samples)
+    earth = draw_earth(rng, rows, columns, samples, steepness)
     seconds = interval / 1e6
     shallow = random_wavelet(rng, 0.5 / seconds)
     wavelets = shallow, shallow.lowered(rng.uniform(0.6, 1.0))

@@ -92,12 +92,20 @@ def _kept(
 
 def simulate_seismic_model(
     output: options.Output,
-    kind: Annotated[str, typer.Option("--kind", help="volume or line after stack, gathers before it.")] = "volume",
+    kind: Annotated[
+        str, typer.Option("--kind", help="volume or line after stack, gathers or shot before it.")
+    ] = "volume",
     shape: Annotated[
         str | None, typer.Option("--shape", metavar="ROWS,COLUMNS,SAMPLES", help="[64,64,128; a line: 1,256,256]")
     ] = None,
     interval: Annotated[float, typer.Option("--interval", metavar="MS", help="Sample interval in milliseconds.")] = 4.0,
     ground_roll: Annotated[bool, typer.Option("--ground-roll", help="Gathers: with slow surface waves.")] = False,
+    steepness: Annotated[
+        float | None,
+        typer.Option(
+            "--steepness", metavar="SAMPLES", help="Folds: usual slope in samples a trace. [0.03 to 1.2, drawn]"
+        ),
+    ] = None,
     first: Annotated[
         str | None, typer.Option("--first", metavar="ROW,COLUMN", help="Header numbers of the first trace.")
     ] = None,
@@ -121,12 +129,20 @@ def simulate_seismic_model(
     check_target(output, overwrite=overwrite)
     size = options.shape_of(shape or ("1,256,256" if kind == "line" else "64,64,128"))
     assert size is not None
-    survey = seismic_model(kind, size, interval=1000 * interval, seed=seed, ground_roll=ground_roll)
+    survey = seismic_model(
+        kind, size, interval=1000 * interval, seed=seed, ground_roll=ground_roll, steepness=steepness
+    )
     if first is not None:
         row, column = (int(n) for n in options.numbers(first, what="--first", counts=(2,)))
         axes = replace(survey.rows, first=row), replace(survey.columns, first=column)
         survey = replace(survey, rows=axes[0], columns=axes[1])
-    settings = {"kind": kind, "shape": size, "interval_ms": interval, "ground_roll": ground_roll}
+    settings = {
+        "kind": kind,
+        "shape": size,
+        "interval_ms": interval,
+        "ground_roll": ground_roll,
+        "steepness": steepness,
+    }
     write(output, survey, overwrite=overwrite, provenance=describe_run(settings=settings, seed=seed))
     if as_json:
         console.result_json({"output": output, **settings, "seed": seed})

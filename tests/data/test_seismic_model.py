@@ -9,12 +9,13 @@ import pytest
 
 from medrecon.data import read, seismic_model, write
 from medrecon.data.seismic_earth import Channel, Fault, draw_earth, smooth_map
-from medrecon.data.seismic_gathers import Gathers, draw_gathers
+from medrecon.data.seismic_gathers import Gathers, draw_gathers, draw_shot
 from medrecon.data.seismic_model import models
 from medrecon.data.seismic_wavelets import Wavelet, filtered, random_wavelet
 from medrecon.errors import MedreconError
+from medrecon.physics.slopes import local_slopes
 
-SHAPES = {"volume": (9, 20, 48), "line": (1, 40, 64), "gathers": (4, 24, 80)}
+SHAPES = {"volume": (9, 20, 48), "line": (1, 40, 64), "gathers": (4, 24, 80), "shot": (6, 24, 80)}
 
 
 @pytest.mark.parametrize("kind", models.names())
@@ -92,6 +93,16 @@ def test_maps_have_the_slope_that_is_asked_for():
     assert slope == pytest.approx(0.5, rel=0.3)
 
 
+def test_folds_are_as_steep_as_is_asked_for():
+    """Measured on the data: events of steep folds are late by more from trace to trace; all else is drawn as before."""
+
+    def steepest(steepness: float | None) -> float:
+        data = seismic_model.seismic_model("volume", (24, 48, 96), seed=3, steepness=steepness).data
+        return float(np.quantile(np.abs(local_slopes(data.transpose(0, 2, 1))), 0.9))
+
+    assert steepest(0.05) < 0.5 * steepest(1.0)
+
+
 def test_young_strata_lie_on_an_eroded_surface():
     """Above the unconformity nothing changes where only the old strata do."""
     rng = np.random.default_rng
@@ -116,6 +127,22 @@ def test_reflections_lie_on_hyperbolas():
     assert np.abs(data.argmax(axis=2) - expected / 0.004).max() <= 1
 
 
+def test_reflections_of_a_shot_lie_on_hyperboloids():
+    """The peak of one event, against ``sqrt(t0^2 + (x^2 + y^2) / v^2)``, and every shot on such a surface."""
+    across = np.array([-300.0, 100.0, 500.0])
+    gathers = Gathers(
+        3, 30, 200, 0.004, -700.0, 50.0, times=np.full((1, 3), 0.2), velocities=np.array([2000.0]),
+        skews=np.zeros(1), amplitudes=np.ones(1), changes=np.zeros(1), straight=(), spreading=0.0, ground_roll=False,
+        across=across,
+    )  # fmt: skip
+    seed = next(s for s in range(50) if random_wavelet(np.random.default_rng(s), 125.0).phase == 0)
+    data = gathers.record(np.random.default_rng(seed))
+    expected = np.sqrt(0.2**2 + (across[:, None] ** 2 + gathers.offsets**2) / 2000**2)
+    assert np.abs(data.argmax(axis=2) - expected / 0.004).max() <= 1
+    drawn = draw_shot(np.random.default_rng(5), (6, 20, 64), 0.004)
+    assert np.ptp(drawn.times, axis=1).max() == 0 and np.ptp(drawn.across) >= 5 * drawn.step
+
+
 def test_ground_roll_is_slow_low_and_comes_when_it_is_asked_for():
     plain = seismic_model.seismic_model("gathers", (2, 40, 256), seed=11)
     rolling = seismic_model.seismic_model("gathers", (2, 40, 256), seed=11, ground_roll=True)
@@ -138,6 +165,8 @@ def test_ground_roll_is_slow_low_and_comes_when_it_is_asked_for():
         ({"interval": 0.0}, "microseconds"),
         ({"seed": -1}, "not negative"),
         ({"ground_roll": True}, "only gathers"),
+        ({"kind": "gathers", "steepness": 1.0}, "have folds"),
+        ({"steepness": 0.0}, "samples a trace"),
     ],
 )
 def test_models_that_cannot_be(arguments, words):
