@@ -25,6 +25,9 @@ def test_the_model_is_a_survey_with_its_numbers(run: Run, survey: Path):
     assert json.loads(survey.with_suffix(".json").read_text())["settings"]["kind"] == "volume"
     line = run("simulate", "seismic-model", "-o", "g.sgy", "--kind", "gathers", "--shape", "3,20,64", "--interval", 2)
     assert "cdp 1 to 3, offset" in line.out and "by 2 ms" in line.out
+    steep = ("simulate", "seismic-model", "-o", "s.sgy", "--shape", "8,12,40", "--steepness", 0.9, "--json")
+    assert run(*steep).json()["steepness"] == 0.9
+    assert run("simulate", "seismic-model", "-o", "x.sgy", "--kind", "shot", "--steepness", 0.9).code == 2
     assert run("simulate", "seismic-model", "-o", "x.sgy", "--kind", "globe").code == 2
     assert run("simulate", "seismic-model", "-o", "x.nii.gz").code == 2
 
