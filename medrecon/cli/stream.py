@@ -189,7 +189,10 @@ class WorkFolder:
         beside.remove_unfinished()
 
     def found(self, name: str, find: Callable[[], _Found]) -> _Found:
-        """What ``find()`` returns, plain values, now or when the run was begun."""
+        """What ``find()`` returns, plain values, now or when the run was begun.
+
+        Raises ResumeError where that is damaged.
+        """
         from medrecon.data.atomic import write_bytes
 
         path = self.path / f"{name}.json"
@@ -199,6 +202,10 @@ class WorkFolder:
             value = find()
             write_bytes(path, json.dumps(value).encode())
             return value
+        except ValueError as error:
+            raise ResumeError(
+                "the work files are damaged", where=f"{self.path.name}/{path.name}", hint="Leave --resume out."
+            ) from error
 
 
 def _key(job: Job, prior: NetworkPrior | None) -> str:

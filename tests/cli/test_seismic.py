@@ -306,7 +306,11 @@ def test_a_streamed_run_that_was_interrupted_goes_on(run: Run, holes: Path, tmp_
     assert (work / "result.rows").exists() and (work / "tests.json").exists()
     answer = run(*words, "--seed", 5, "--resume")
     assert answer.code == 3 and "another run" in answer.err and work.exists()
-    tested = (work / "tests.json").stat().st_mtime_ns
+    tested, told = (work / "tests.json").stat().st_mtime_ns, (work / "allowed.json").read_bytes()
+    (work / "allowed.json").write_bytes(b"{")
+    answer = run(*words, "--resume")
+    assert answer.code == 3 and "allowed.json" in answer.err
+    (work / "allowed.json").write_bytes(told)
     answer = run(*words, "--resume", "--json")
     assert answer.code == 0, answer.err
     assert tested < (tmp_path / "full.sgy").stat().st_mtime_ns and not work.exists()
