@@ -22,7 +22,7 @@ CLASSICAL, DIFFUSION, GUIDED, MIXTURE = "tv", "pnp", "refine", "mixture"
 _SHARE = 8  # one group of data in this many is held out
 _SILENT = 1e-30
 _MARGIN = 1.0  # the prior has to predict at least as well as the classical volume
-_DOUBTED = 0.9  # and clearly better where the object is none of those that it knows, or the test not the problem itself
+_DOUBTED = 0.9  # and clearly better where the object is none of those that it knows
 _LEAST_SHARE = 0.05  # of a mixture: a method that has less is left out
 _RIDGE = 0.02  # of the smallest square error, added to each: hidden traces are few, and shares of them uncertain
 _BACK = 0.75  # of the score of compact holes: what lies beside them, predicted back; the rest are holes elsewhere
@@ -259,9 +259,9 @@ def select(
 
     ``solve(problem, method, start)`` returns a volume in the problem's quantity; it is called for all candidates with a
     share of the data held out, and the one that predicts those data best is chosen. The diffusion method comes last and
-    starts from the best of the others. It must predict a tenth better where ``is_foreign(problem, volume)`` says that
-    the classical volume shows nothing that the prior knows, or where the test is on another scale: then a prediction
-    that is a little better is luck.
+    starts from the best of the others. A prediction that is a little better may be luck: a tenth is asked for where
+    ``is_foreign(problem, volume)`` says that the classical volume shows nothing that the prior knows, and half of the
+    luck of a mixture where few compact holes are the test.
     """
     classical = classical_methods(problem)
     if problem.prior is None and len(classical) == 1:
@@ -296,7 +296,7 @@ def select(
         answers[diffusion] = answer(diffusion, answers[best])
         errors[diffusion] = float(held.products(tested, [answers[diffusion]])[0, 0]) ** 0.5
         foreign = is_foreign(reduced, answers[best].hidden)
-        margin = _DOUBTED if foreign or held.elsewhere else _MARGIN
+        margin = _DOUBTED if foreign else _MARGIN - held.luck / 2
         method = diffusion if errors[diffusion] <= margin * errors[best] else best
     if classical != (CLASSICAL,):
         signal, hidden = held.signal(tested), _hidden(held, tested, answers)

@@ -160,7 +160,7 @@ def test_a_prior_of_other_objects_must_predict_clearly_better(error: float, fore
     (1, (slice(4, 8), slice(0, 8)), "linear"), (0, (slice(4, 8), slice(0, 8)), "mixture"),
     (64, (slice(0, 16, 2), slice(1, 16, 2)), "mixture"),
 ])  # fmt: skip
-def test_what_one_hole_says_of_a_mixture_may_be_luck(holes: int, hidden: tuple[slice, slice], expected: str):
+def test_what_one_hole_says_may_be_luck(holes: int, hidden: tuple[slice, slice], expected: str):
     """Two methods with the same error but in an eighth of places: a mean 6 % better is too little on one gap alone."""
     eye = MatrixOperator(torch.eye(256), (1, 16, 16), (16, 16))
     eye.classical_methods = ("linear", "pocs")
@@ -175,7 +175,8 @@ def test_what_one_hole_says_of_a_mixture_may_be_luck(holes: int, hidden: tuple[s
     eye.held_out = lambda y: (other, y, [("these", 1.0, mask, holes)])
     assert select(made, lambda reduced, method, start: 1 + errors[method]).method == "linear"
     guided = replace(made, prior=problem().prior)
-    for error, chosen in ((0.95, "linear"), (0.85, "pnp")):
+    least = 1 - 0.05 / holes**0.5 if holes else 1.0  # of the prior half as much is asked
+    for error, chosen in ((least + 0.004, "linear"), (least - 0.004, "pnp")):
         errors["pnp"] = error * torch.ones(1, 16, 16)
         assert select(guided, lambda reduced, method, start: 1 + errors[method]).method == chosen
 
