@@ -23,7 +23,10 @@ _SLAB = 2_000_000  # values worked on at a time
 _LOUD = 1000.0  # root-mean-square amplitude of a model
 
 models: Registry[Callable[..., Traces]] = Registry("kind of seismic model")
-"""``model(shape, interval, seed)`` gives complete `Traces`; ``shape`` is ``(rows, columns, samples)``."""
+"""``model(shape, interval, seed)`` gives complete `Traces`; ``shape`` is ``(rows, columns, samples)``.
+
+Registered as ``told`` are the further arguments of `seismic_model` that it takes.
+"""
 
 
 def seismic_model(
@@ -70,17 +73,20 @@ def seismic_model(
         raise UsageError("the sample interval is in microseconds", found=interval)
     if seed < 0:
         raise InputError("a seed is not negative", found=seed)
-    if ground_roll and kind != "gathers":
-        raise UsageError("only gathers have ground roll", found=kind)
-    if steepness is not None and kind not in ("volume", "line"):
-        raise UsageError("only volumes and lines have folds", found=kind)
     if steepness is not None and not 0 < steepness < np.inf:
         raise UsageError("the steepness is in samples a trace", found=steepness, expected="more than 0")
-    said = {"ground_roll": True} if ground_roll else {} if steepness is None else {"steepness": steepness}
+    wanted = {"ground_roll": ground_roll, "steepness": steepness}
+    said = {name: value for name, value in wanted.items() if value}
+    for name in said:
+        able = [entry.name for entry in models if name in entry.meta.get("told", ())]  # type: ignore[operator]
+        if kind not in able:
+            raise UsageError(
+                f"this kind of model has no {name.replace('_', ' ')}", found=kind, expected=", ".join(able)
+            )
     return make(shape, interval, seed, **said)
 
 
-@models.register("volume")
+@models.register("volume", told=("steepness",))
 def stacked_volume(
     shape: tuple[int, int, int], interval: float, seed: int, *, steepness: float | None = None
 ) -> Traces:
@@ -90,14 +96,14 @@ def stacked_volume(
     return _complete(_stacked(shape, interval, seed, steepness), rows, columns, interval, "3d")
 
 
-@models.register("line")
+@models.register("line", told=("steepness",))
 def stacked_line(shape: tuple[int, int, int], interval: float, seed: int, *, steepness: float | None = None) -> Traces:
     """One 2D section after stack."""
     rows, columns = Axis("inline", 0, 1, 1, INLINE), Axis("cdp", 1, 1, shape[1], CDP)
     return _complete(_stacked(shape, interval, seed, steepness), rows, columns, interval, "2d")
 
 
-@models.register("gathers")
+@models.register("gathers", told=("ground_roll",))
 def gathers(shape: tuple[int, int, int], interval: float, seed: int, *, ground_roll: bool = False) -> Traces:
     """Neighbouring gathers before stack: one row a midpoint, one column an offset."""
     rng = np.random.default_rng([seed, 2])

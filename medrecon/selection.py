@@ -199,9 +199,8 @@ class HeldOut:
         """What these errors teach of how far a volume may be off; {} where data are not themselves what is wanted."""
         if getattr(problem.op, "known", None) is None:
             return {}
-        tests = [(part.name, part.mask, answer.hidden) for part in self.parts]
-        if answer.back is not None:
-            tests += [(part.name, part.mask, answer.back) for part in self.beside]
+        predicted = ((answer.hidden, self.parts), (answer.back, self.beside))
+        tests = [(volume, {p.name: p.mask for p in parts}) for volume, parts in predicted if volume is not None]
         return learnt_interval(problem, tests)
 
 

@@ -27,20 +27,22 @@ _MOST = 500_000  # samples of a part to learn on: more change nothing
 _WINDOW = (9, 5)  # samples and traces of which the loudness is taken
 
 
-def learnt_interval(problem: Problem, tests: Iterable[tuple[str, Tensor, Tensor]]) -> dict[str, object]:
+def learnt_interval(problem: Problem, tests: Iterable[tuple[Tensor, Mapping[str, Tensor]]]) -> dict[str, object]:
     """Floor and factors of intervals from what was predicted of hidden traces, for each kind of hole.
 
-    ``problem`` holds the hidden data, and so does its loudness, in units of which the floor is. ``tests`` are kinds, 1
-    where data were hidden, and the volume that predicts them; those of one kind are learnt from together.
+    ``problem`` holds the hidden data, and so does its loudness, in units of which the floor is. ``tests`` are volumes
+    and by kind, 1 there, the hidden data that each predicts; all of one kind are learnt from together.
     """
     unit, count = loudness_of(problem), 0
     samples: dict[str, list[Tensor]] = {}
-    for name, part, volume in tests:
-        there = part.expand_as(problem.y) > 0
-        step = max(1, int(there.sum()) // _MOST)
-        pair = torch.stack([(problem.op(volume) - problem.y).abs()[there], local_loudness(volume)[there]])
-        samples.setdefault(name, []).append(pair[:, ::step] / unit)
-        count += int((part > 0).sum())
+    for volume, parts in tests:
+        errors, loudness = (problem.op(volume) - problem.y).abs(), local_loudness(volume)
+        for name, part in parts.items():
+            there = part.expand_as(problem.y) > 0
+            step = max(1, int(there.sum()) // _MOST)
+            pair = torch.stack([values[there][::step] / unit for values in (errors, loudness)])
+            samples.setdefault(name, []).append(pair)
+            count += int((part > 0).sum())
     kinds: dict[str, dict[str, object]] = {}
     for name, pairs in samples.items():
         fit = learn([Case(name, *torch.cat(pairs, dim=1).numpy())])

@@ -75,7 +75,7 @@ def test_known_errors_give_known_factors():
     error = 0.5 * local_loudness(volume) * torch.sign(torch.randn(SHAPE))
     problem, part = made(live, volume + error), torch.zeros(SHAPE[0], 1, SHAPE[2])
     part[::2] = 1
-    learnt = learnt_interval(problem, [("single traces", part, volume)])
+    learnt = learnt_interval(problem, [(volume, {"single traces": part})])
     assert learnt["traces"] == SHAPE[0] // 2 * SHAPE[2]
     kind = learnt["kinds"]["single traces"]
     near = [factor * (1 + kind["floor"] * loudness_of(problem) / 2.2) for factor in kind["factors"].values()]
@@ -105,7 +105,7 @@ def test_what_stands_at_missing_places_plays_no_part():
     part = torch.zeros(SHAPE[0], 1, SHAPE[2])
     part[:2] = problem.op.live[:2, None]
     volume = 0.9 * problem.y + 10
-    assert learnt_interval(other, [("", part, volume)]) == learnt_interval(problem, [("", part, volume)])
+    assert learnt_interval(other, [(volume, {"": part})]) == learnt_interval(problem, [(volume, {"": part})])
 
 
 def test_what_is_predicted_back_from_a_filled_hole_counts_as_well():

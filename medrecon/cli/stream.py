@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -65,9 +64,12 @@ def execute(job: Job, *, resume: bool = False) -> dict[str, object]:
     _refuse(job, name, settings, prior)
     console.remark(f"{job.data.name}: larger than the memory that may be taken; filled some rows at a time")
     source, beside = Source.open(job.data, said), Beside(job.output)
-    with WorkFolder.of(beside, _key(job, prior), resume=resume) as work:
-        allowed = work.found("allowed", lambda: allowed_bytes(said))
-        prior = _fitting(prior, source, allowed, asked=config.prior is not None or name != "auto")
+    # As much as when the run was begun, so that its bands are the same
+    begun, key = WorkFolder(beside.work).known("allowed") if resume else None, _key(job, prior)
+    allowed = allowed_bytes(said) if begun is None else int(str(begun))
+    prior = _fitting(prior, source, allowed, asked=config.prior is not None or name != "auto")
+    with WorkFolder.of(beside, key, resume=resume) as work:
+        work.found("allowed", lambda: allowed)
         tests = dict[str, object]()
         if name == "auto" or config.trust == "full":
             tests = work.found("tests", lambda: predicted(source, allowed, name, settings, seed, prior))
@@ -195,13 +197,21 @@ class WorkFolder:
         """
         from medrecon.data.atomic import write_bytes
 
-        path = self.path / f"{name}.json"
+        if (value := self.known(name)) is None:
+            value = find()
+            write_bytes(self._file(name), json.dumps(value).encode())
+        return value  # type: ignore[return-value]
+
+    def _file(self, name: str) -> Path:
+        return self.path / f"{name}.json"
+
+    def known(self, name: str) -> object:
+        """What was found before; None where nothing was. Raises ResumeError where it is damaged."""
+        path = self._file(name)
         try:
             return json.loads(path.read_text())  # type: ignore[no-any-return]
         except FileNotFoundError:
-            value = find()
-            write_bytes(path, json.dumps(value).encode())
-            return value
+            return None
         except ValueError as error:
             raise ResumeError(
                 "the work files are damaged", where=f"{self.path.name}/{path.name}", hint="Leave --resume out."
@@ -211,11 +221,12 @@ class WorkFolder:
 def _key(job: Job, prior: NetworkPrior | None) -> str:
     """Of all that decides what a run makes; of the survey name, size and time, since it may be very large."""
     from medrecon import __version__
+    from medrecon.checkpoint import run_key
 
-    about = job.data.stat()
-    said = vars(job.config) | {"report": None, "device": None}
-    whole = [__version__, said, job.data.name, about.st_size, about.st_mtime_ns, prior and prior.card.sha256]
-    return hashlib.sha256(json.dumps(whole, sort_keys=True, default=str).encode()).hexdigest()
+    file, said = job.data.stat(), vars(job.config) | {"report": None, "device": None}
+    about = {"version": __version__, "request": said, "prior": prior and prior.card.sha256,
+             "file": [job.data.name, file.st_size, file.st_mtime_ns]}  # fmt: skip
+    return run_key(about, []).digest
 
 
 @dataclass(frozen=True)

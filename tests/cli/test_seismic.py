@@ -304,6 +304,8 @@ def test_a_streamed_run_that_was_interrupted_goes_on(run: Run, holes: Path, tmp_
     assert "--resume" in ended.stderr and not (tmp_path / "full.sgy").exists()
     work = tmp_path / ".full.sgy.work"
     assert (work / "result.rows").exists() and (work / "tests.json").exists()
+    answer = run(*words[:4], "--method", "refine", "--prior", "seismic", "--traces", "memory=0.05")
+    assert answer.code == 2 and "needs more memory" in answer.err and (work / "result.rows").exists()
     answer = run(*words, "--seed", 5, "--resume")
     assert answer.code == 3 and "another run" in answer.err and work.exists()
     tested, told = (work / "tests.json").stat().st_mtime_ns, (work / "allowed.json").read_bytes()

@@ -164,8 +164,8 @@ def test_ground_roll_is_slow_low_and_comes_when_it_is_asked_for():
         ({"shape": (5000, 5000, 5000)}, "too large"),
         ({"interval": 0.0}, "microseconds"),
         ({"seed": -1}, "not negative"),
-        ({"ground_roll": True}, "only gathers"),
-        ({"kind": "gathers", "steepness": 1.0}, "have folds"),
+        ({"ground_roll": True}, "no ground roll"),
+        ({"kind": "gathers", "steepness": 1.0}, "no steepness"),
         ({"steepness": 0.0}, "samples a trace"),
     ],
 )
