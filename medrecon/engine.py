@@ -30,6 +30,7 @@ from medrecon.selection import (
     diffusion_method,
     held_out,
     select,
+    too_few_to_hide,
 )
 
 JUDGEMENTS = ("none", "basic", "full")
@@ -263,8 +264,7 @@ class _Again:
 
         Both are empty with too few groups.
         """
-        axis = getattr(self.problem.op, "holdout_axis", 0)
-        if self.problem.y.shape[axis] < 3:
+        if too_few_to_hide(self.problem):
             return {}, {}
         held = held_out(self.problem)
         tested = held.tested(self.problem)

@@ -20,6 +20,7 @@ from medrecon.trace_intervals import learnt_interval
 
 CLASSICAL, DIFFUSION, GUIDED, MIXTURE = "tv", "pnp", "refine", "mixture"
 _SHARE = 8  # one group of data in this many is held out
+_FEWEST = 3  # groups of data to hold one out of
 _SILENT = 1e-30
 _MARGIN = 1.0  # the prior has to predict at least as well as the classical volume
 _DOUBTED = 0.9  # and clearly better where the object is none of those that it knows
@@ -222,6 +223,12 @@ def classical_methods(problem: Problem) -> tuple[str, ...]:
     return found
 
 
+def too_few_to_hide(problem: Problem) -> bool:
+    """Whether there are not three groups of data (views, lines; live traces), of which one could be hidden."""
+    groups = getattr(problem.op, "holdout_groups", None)
+    return (problem.y.shape[getattr(problem.op, "holdout_axis", 0)] if groups is None else groups) < _FEWEST
+
+
 def held_out(problem: Problem) -> HeldOut:
     """The data to leave out: every eighth view (line, trace group).
 
@@ -265,8 +272,7 @@ def select(
     classical = classical_methods(problem)
     if problem.prior is None and len(classical) == 1:
         return Selection(classical[0], "no prior was given", {}, classical[0])
-    axis = getattr(problem.op, "holdout_axis", 0)
-    if problem.y.shape[axis] < 3:
+    if too_few_to_hide(problem):
         return Selection(classical[0], "too few data to hold any out", {}, classical[0])
     held = held_out(problem)
     tested = held.tested(problem)

@@ -83,5 +83,7 @@ def loudness_of(problem: Problem) -> float:
 def local_loudness(volume: Tensor) -> Tensor:
     """Root mean square of a section ``(row, time, column)`` around each of its samples."""
     padding = (_WINDOW[0] // 2, _WINDOW[1] // 2)
-    mean = torch.nn.functional.avg_pool2d(volume.square()[:, None], _WINDOW, 1, padding, count_include_pad=False)
-    return mean[:, 0].sqrt()
+    unit = 2.0 ** int(torch.frexp(volume.abs().max())[1])  # exact, and squares of any amplitude can be held
+    squares = (volume / unit).square()[:, None]
+    mean = torch.nn.functional.avg_pool2d(squares, _WINDOW, 1, padding, count_include_pad=False)
+    return mean[:, 0].sqrt() * unit

@@ -77,6 +77,11 @@ class TraceMask(LinearOperator):
     holdout_axis = 2
     """Columns are compared as wholes."""
 
+    @property
+    def holdout_groups(self) -> int:
+        """Traces are hidden as tests, of those that are live."""
+        return int(self.live.sum())
+
     direct_method = "linear"
     """What every other method is judged against."""
 

@@ -14,13 +14,19 @@ from medrecon.data.volume import Geometry
 from medrecon.physics.noise import GaussianNoise
 from medrecon.physics.seismic import TraceMask
 from medrecon.problem import Problem
-from medrecon.selection import Answer, HeldOut, Part, best_shares, held_out, select
+from medrecon.selection import Answer, HeldOut, Part, best_shares, classical_methods, held_out, select
 
 SHAPE = (5, 12, 10)
 
 
 def problem(views: int = 16, **changes: object) -> Problem:
     return replace(projection_problem(SHAPE, views=views, sigma=0.1), **changes)
+
+
+def few_traces(live: int) -> Problem:
+    mask = (torch.arange(20) < live).reshape(4, 5)
+    op, y = TraceMask((4, 16, 5), mask), torch.rand(4, 16, 5)
+    return Problem(op, op(y), Geometry.from_spacing((4, 16, 5), (1, 1, 1)), quantity="amplitude")
 
 
 @pytest.mark.parametrize(("views", "left_out"), [(3, 1), (8, 1), (15, 1), (16, 2), (64, 8), (65, 8)])
@@ -221,14 +227,19 @@ def test_best_shares_of_known_errors():
 
 @pytest.mark.parametrize(
     ("made", "reason"),
-    [(problem(prior=None), "no prior"), (problem(views=2), "too few data")],
-    ids=["prior", "data"],
+    [
+        (problem(prior=None), "no prior"),
+        (problem(views=2), "too few data"),
+        (few_traces(live=1), "too few data"),
+        (few_traces(live=2), "too few data"),
+    ],
+    ids=["prior", "data", "one live trace", "two live traces"],
 )
 def test_where_nothing_can_be_tested_the_classical_method_is_taken(made: Problem, reason: str):
     def solve(reduced: Problem, method: str, start: torch.Tensor | None) -> torch.Tensor:
         raise AssertionError("nothing is to be solved")
 
     found = select(made, solve)
-    assert found.method == "tv"
+    assert found.method == classical_methods(made)[0]
     assert reason in found.reason
     assert found.errors == {}

@@ -58,6 +58,12 @@ def test_it_holds_whatever_the_unit_of_the_data():
     np.testing.assert_allclose(widths[1], 1e-3 * widths[0], rtol=2e-2, atol=1e-6 * widths[0].max())
 
 
+@pytest.mark.parametrize("unit", [1e-22, 1e22], ids=["faint", "loud"])
+def test_squares_of_any_amplitude_can_be_held(unit: float):
+    volume = torch.from_numpy(dipping(6, 8, 16).astype(np.float32))
+    torch.testing.assert_close(local_loudness(volume * unit), local_loudness(volume) * unit, rtol=1e-5, atol=0)
+
+
 def test_a_method_asked_by_name_has_one_where_the_full_judgement_hides_traces():
     given, truth = survey()
     result = reconstruct(problem_from_scan(given), "linear")
