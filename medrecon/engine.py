@@ -30,6 +30,7 @@ from medrecon.selection import (
     diffusion_method,
     held_out,
     select,
+    starting_method,
     too_few_to_hide,
 )
 
@@ -106,8 +107,8 @@ def reconstruct(
     seed : int
         Same seed, same result, whatever the batch size.
     start : Volume, optional
-        A volume on the problem's grid to start from: instead of the automatic total-variation volume for diffusion
-        methods, of zero for total variation. Other methods ignore it.
+        A volume on the problem's grid to start from: instead of the classical volume that a diffusion starts from by
+        itself (total variation; along slopes for traces), of zero for total variation. Other methods ignore it.
     callback : callable, optional
         Told of every step; returns False to stop.
     checkpoint : Path, optional
@@ -155,7 +156,7 @@ def reconstruct(
     if sampler.needs_prior:
         if problem.prior is None:
             raise UsageError(f"method {method} needs a prior", hint="Give one with --prior; see medrecon priors list.")
-        first = classical_methods(problem)[0] if selection is None else selection.classical
+        first = starting_method(problem) if selection is None else selection.classical
         baseline_method = first if given is None else "given"
         baseline = given
         if baseline is None:
@@ -270,7 +271,7 @@ class _Again:
         tested = held.tested(self.problem)
         reduced = replace(tested, used=held.used)
         candidates = [("result", self.method, self.settings)]
-        classical = classical_methods(self.problem)[0]
+        classical = starting_method(self.problem)
         if needs_prior or self.method != classical:
             candidates.append(("classical", classical, {}))
         volumes = {name: self.run(reduced, method, "held-out test", settings) for name, method, settings in candidates}

@@ -24,7 +24,7 @@ from medrecon.samplers.settings import sampler_for
 from medrecon.samplers.steppers import steppers
 from medrecon.samplers.x0_loop import X0Loop
 from medrecon.schedules import schedules
-from medrecon.selection import classical_methods
+from medrecon.selection import starting_method
 
 _FINE = 100  # steps of the run that the others are held against
 _ACCURATE = "dpm++2m"  # stepper of that run, and of methods whose own one adds noise
@@ -63,7 +63,7 @@ def search_for_problem(
     Raises UsageError for unknown settings, and as :func:`flow_of`.
     """
     flow, system = flow_of(sampler_for(problem, method, settings)), problem.system()
-    classical = reconstruct(problem, classical_methods(problem)[0], quantity=problem.quantity, judgement="none")
+    classical = reconstruct(problem, starting_method(problem), quantity=problem.quantity, judgement="none")
     start = system.from_quantity(torch.from_numpy(classical.volume.array))
     return search_levels(flow, replace(system, start=start), progress=progress)
 

@@ -10,7 +10,7 @@ from medrecon.noise import KeyedNoise
 from medrecon.problem import Problem, System
 from medrecon.samplers import Sampler, State
 from medrecon.samplers.settings import sampler_for
-from medrecon.selection import classical_methods, diffusion_method
+from medrecon.selection import classical_methods, diffusion_method, starting_method
 
 _MIB = 1 << 20
 
@@ -38,7 +38,7 @@ def plan(problem: Problem, method: str, settings: dict[str, object], *, samples:
     system.op.adjoint(system.op(system.back_projection))  # compiles the kernels, which a run does once too
     baseline = 0.0
     if sampler.needs_prior:
-        baseline, state = _cost(sampler_for(problem, classical_methods(problem)[0], {}), system)
+        baseline, state = _cost(sampler_for(problem, starting_method(problem), {}), system)
         system = replace(system, start=state.estimate)
     own, _ = _cost(sampler, system)
     seconds, evaluations = baseline + own * samples, sampler.evaluations() * samples

@@ -215,11 +215,17 @@ def diffusion_method(prior: Prior) -> str:
 
 
 def classical_methods(problem: Problem) -> tuple[str, ...]:
-    """Classical methods to choose from: total variation, or what the operator names.
-
-    A diffusion starts from the first of them, after a held-out test from the one that predicted best.
-    """
+    """Classical methods to choose from: total variation, or what the operator names."""
     found: tuple[str, ...] = getattr(problem.op, "classical_methods", (CLASSICAL,))
+    return found
+
+
+def starting_method(problem: Problem) -> str:
+    """The classical method that a diffusion starts from, and is compared with, where no test has told the best.
+
+    The first to choose from, if the operator does not name another.
+    """
+    found: str = getattr(problem.op, "starting_method", classical_methods(problem)[0])
     return found
 
 

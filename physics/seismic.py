@@ -95,6 +95,9 @@ class TraceMask(LinearOperator):
         """
         return ("linear", "pocs-fan", "dip") if self.is_decimated else ("linear", "pocs", "drr", "dip")
 
+    starting_method = "dip"
+    """A prior makes 3 to 5 dB more of it than of `linear` (docs/methods.md)."""
+
     @property
     def is_decimated(self) -> bool:
         """Whether all live traces lie on every n-th row or column."""

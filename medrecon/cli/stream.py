@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 _Found = TypeVar("_Found")
 
-_BASELINE = "linear"  # as of runs in memory
 _TILE = 256  # samples and traces that a prior takes at once of sections larger than `medrecon.streaming.SECTION`
 
 
@@ -143,19 +142,18 @@ def _chosen(
 ) -> tuple[Method, Method]:
     """The method, and the classical one that it starts from or is shown beside: as of runs in memory."""
     from medrecon.filling import Method
+    from medrecon.physics.seismic import TraceMask
     from medrecon.samplers import samplers
     from medrecon.selection import Selection
 
-    classical = Method(_BASELINE)
-    if (record := tests.get("selection")) is not None:
-        selection = Selection(**_mapping(record))  # type: ignore[arg-type]
-        name = selection.method
-        if samplers.get(name).needs_prior:
-            classical = Method(selection.classical, selection.settings(selection.classical))
-        else:
-            settings = selection.settings(name)
-    needed = prior if samplers.get(name).needs_prior else None
-    return Method(name, settings, needed), classical
+    record = tests.get("selection")
+    selection = None if record is None else Selection(**_mapping(record))  # type: ignore[arg-type]
+    name = name if selection is None else selection.method
+    if not samplers.get(name).needs_prior:
+        settings = settings if selection is None else selection.settings(name)
+        return Method(name, settings), Method(TraceMask.direct_method)
+    first = TraceMask.starting_method if selection is None else selection.classical
+    return Method(name, settings, prior), Method(first, {} if selection is None else selection.settings(first))
 
 
 @dataclass(frozen=True)
