@@ -199,7 +199,7 @@ def test_one_command_gives_a_prior_that_fills_traces(tmp_path: Path, capfd: pyte
     result = reconstruct(problem_from_scan(given, prior=prior), "refine")
     done = given.with_volume(result.volume)
     np.testing.assert_array_equal(done.data[live], survey.data[live])
-    assert np.isfinite(done.data).all() and result.baseline_method == "linear"
+    assert np.isfinite(done.data).all() and result.baseline_method == "dip"
 
 
 def test_a_second_stage_refines_with_maps(tmp_path: Path) -> None:
