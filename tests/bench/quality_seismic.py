@@ -69,6 +69,7 @@ def main() -> None:
     parser.add_argument("--holes", nargs="+", help="KIND:SHARE")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--prior", help="name or file; needed by diffusion methods")
+    parser.add_argument("--start", default="auto", help="classical method that diffusions asked by name start from")
     parser.add_argument("--methods", nargs="+", default=METHODS, help="name or name:key=value,key=value")
     parser.add_argument("-o", "--output", type=Path, required=True)
     options = parser.parse_args()
@@ -89,18 +90,19 @@ def _cases(
     options: argparse.Namespace, name: str, truth: Traces, kind: str, share: float, seed: int,
     prior: NetworkPrior | None,
 ) -> None:  # fmt: skip
-    """All methods on the same holes; a diffusion asked by name starts from what `auto` finds without a prior."""
+    """All methods on the same holes; a diffusion asked by name starts from what ``--start`` makes without a prior."""
     given = truth.keeping(make_trace_mask(kind, truth.data.shape[:2], share, seed=seed))
     problem, journal, start = problem_from_scan(given), Journal(options.output), None
     for method in options.methods:
         needs = needs_prior(method, automatic=prior is not None)
         case = f"{options.split}/{name}/{kind}/{share:g}/{seed}/{method}" + (f"/{options.prior}" if needs else "")
-        if case in journal:
-            continue
         label, settings = parsed(method)
         asked = needs and label != "auto"
+        case += f"/from {options.start}" if asked and options.start != "auto" else ""
+        if case in journal:
+            continue
         if asked and start is None:
-            start = reconstruct(problem, "auto", seed=seed, judgement="none").volume
+            start = reconstruct(problem, options.start, seed=seed, judgement="none").volume
         began = time.perf_counter()
         solved = replace(problem, prior=prior) if needs else problem
         judgement = "basic" if label == "auto" else "none"
